@@ -1,5 +1,6 @@
 //! Command line: subcommands, flags and exit codes.
 
+mod explain;
 mod fleet;
 mod host;
 mod init;
@@ -43,8 +44,8 @@ enum Command {
     Fleet(fleet::FleetArgs),
     /// List requirements, checks, roles or mutants
     List(list::ListArgs),
-    /// Explain a requirement or a check
-    Explain(list::ExplainArgs),
+    /// Explain a requirement, a check, a role or a profile
+    Explain(explain::ExplainArgs),
     /// Verify that broker, target and images work, without running checks
     Doctor(host::DoctorArgs),
     /// Write an example target file
@@ -83,7 +84,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Scheduler(arguments) => scheduler::run(arguments).await,
         Command::Fleet(arguments) => fleet::run(arguments).await,
         Command::List(arguments) => list::list(&arguments),
-        Command::Explain(arguments) => list::explain(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Doctor(arguments) => host::doctor(arguments).await,
         Command::Init(arguments) => init::run(&arguments),
         Command::Playground(arguments) => playground::run(arguments).await,

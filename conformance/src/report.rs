@@ -21,7 +21,7 @@ use crate::spec::requirements::{Level, Profile};
 use crate::testbed::secrets::Secrets;
 
 /// Version of the JSON form. Additions raise the minor version, other changes the major version.
-pub const SCHEMA_VERSION: &str = "2.0";
+pub const SCHEMA_VERSION: &str = "3.0";
 
 /// Report of a run. Secrets are redacted when it is built.
 #[derive(Clone, Debug, Serialize)]
@@ -188,7 +188,7 @@ pub struct CheckResult {
     pub duration_ms: u64,
     /// Violations.
     pub violations: Vec<ViolationResult>,
-    /// Traffic around the first violation.
+    /// Traffic around the first violation, or the traffic of a passing check with `--wire`.
     pub wire: Vec<WireResult>,
     /// End of the target's log.
     pub log: Option<String>,
@@ -220,7 +220,7 @@ pub struct ViolationResult {
     /// Time since the check started, in milliseconds.
     pub at_ms: u64,
     /// Reason for the requirement.
-    pub hint: String,
+    pub why: String,
 }
 
 /// One message of the traffic around a violation.
@@ -395,7 +395,7 @@ fn violation_result(violation: &Violation, secrets: &Secrets) -> ViolationResult
         actual: secrets.redact(&violation.actual),
         source: violation.source.clone(),
         at_ms: u64::try_from(violation.at.as_millis()).unwrap_or(u64::MAX),
-        hint: violation.requirement.why.to_owned(),
+        why: violation.requirement.why.to_owned(),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct ExecutorOptions {
     pub repeat: usize,
     /// Seed of the order.
     pub seed: u64,
+    /// Whether to record the traffic of passing checks as well.
+    pub wire: bool,
 }
 
 /// Runs each check `options.repeat` times and returns one outcome per check, in the order of

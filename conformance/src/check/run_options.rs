@@ -1,8 +1,9 @@
 //! Options of a run of either side: selection of checks, repetition, broker and known failures.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,9 @@ use crate::testbed::broker::BrokerChoice;
 /// Maximum number of runs of each check; no suite needs more.
 pub const MAX_REPEAT: usize = 1000;
 
+/// Waiting time by design above which `--quick` excludes a check.
+const QUICK_LIMIT: Duration = Duration::from_secs(10);
+
 /// Options of a run.
 #[derive(Clone)]
 pub struct RunOptions {
@@ -31,6 +35,10 @@ pub struct RunOptions {
     pub skip: Vec<Pattern>,
     /// Whether to include slow checks.
     pub slow: bool,
+    /// Whether to exclude checks that wait longer than 10 s by design.
+    pub quick: bool,
+    /// Whether to record the traffic of passing checks as well.
+    pub wire: bool,
     /// Seed of the order of checks.
     pub seed: u64,
     /// Number of runs of each check.
@@ -61,6 +69,16 @@ pub enum UsageError {
     /// The known-failures file is invalid.
     #[error(transparent)]
     KnownFailures(#[from] KnownFailuresError),
+    /// The target file declares a feature that no check depends on.
+    #[error("[features] declares `{feature}`, and no check of a {side} depends on it{suggestion}")]
+    UnknownFeature {
+        /// Name of the feature.
+        feature: String,
+        /// Name of the side.
+        side: &'static str,
+        /// Suggestion of a similar feature.
+        suggestion: String,
+    },
     /// Two options exclude each other.
     #[error("{0}")]
     Contradiction(String),
@@ -75,6 +93,8 @@ impl RunOptions {
             run: Vec::new(),
             skip: Vec::new(),
             slow: false,
+            quick: false,
+            wire: false,
             seed: rand::random::<u32>().into(),
             repeat: 1,
             jobs,
@@ -113,6 +133,26 @@ impl RunOptions {
         Ok(())
     }
 
+    /// Validates the features that the target declares present or absent. `known` are the features
+    /// that checks depend on.
+    ///
+    /// # Errors
+    /// Fails if a feature is unknown, because its declaration would have no effect.
+    pub fn validate_features(
+        &self,
+        declared: &BTreeMap<String, bool>,
+        known: &[&'static str],
+    ) -> Result<(), UsageError> {
+        let unknown = declared.keys().find(|name| !known.contains(&name.as_str()));
+        unknown.map_or(Ok(()), |name| {
+            Err(UsageError::UnknownFeature {
+                feature: name.clone(),
+                side: self.catalog.side.name(),
+                suggestion: suggestion(name, known.iter().copied()),
+            })
+        })
+    }
+
     /// Loads the known-failures file, if there is one.
     ///
     /// # Errors
@@ -134,11 +174,13 @@ impl RunOptions {
 
     /// Returns the reason why a check does not run, or `None` if it does.
     ///
-    /// `target_makes_slow` is whether the check is slow because of times that the target declares.
+    /// `waits` is the time that the check waits by design. `target_makes_slow` is whether the check is
+    /// slow because of times that the target declares.
     pub fn skip_reason(
         &self,
         check: &CheckMeta,
         profiles: &[Profile],
+        waits: Duration,
         target_makes_slow: bool,
     ) -> Option<&'static str> {
         if !check.belongs_to(profiles) {
@@ -150,7 +192,10 @@ impl RunOptions {
         if self.skip.iter().any(|pattern| pattern.matches(check)) {
             return Some("excluded by --skip");
         }
-        ((check.slow || target_makes_slow) && !self.slow).then_some("slow: add --slow")
+        if (check.slow || target_makes_slow) && !self.slow {
+            return Some("slow: add --slow");
+        }
+        (self.quick && (check.slow || waits > QUICK_LIMIT)).then_some("long: omit --quick")
     }
 
     /// Validates the options and returns the known failures.

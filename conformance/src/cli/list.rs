@@ -1,6 +1,4 @@
-//! `list` and `explain`: requirements, checks, roles and mutants.
-
-use std::fmt::Write as _;
+//! `list`: requirements, checks, roles and mutants.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -29,6 +27,9 @@ pub struct ListArgs {
     /// List only items of this profile; repeatable
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
+    /// List only items of this side
+    #[arg(long, value_enum)]
+    side: Option<ListedSide>,
     /// List only items whose id matches; repeatable
     #[arg(long, value_name = "GLOB")]
     run: Vec<String>,
@@ -42,11 +43,22 @@ enum ItemKind {
     Mutants,
 }
 
-/// Flags of `explain`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// ID of a requirement or a check
-    id: String,
+/// Side whose items are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ListedSide {
+    /// Hosts.
+    Host,
+    /// Schedulers.
+    Scheduler,
+}
+
+impl ListedSide {
+    fn side(self) -> Side {
+        match self {
+            ListedSide::Host => Side::Host,
+            ListedSide::Scheduler => Side::Scheduler,
+        }
+    }
 }
 
 /// Returns the profile with this name, of either side.
@@ -59,7 +71,7 @@ fn profile(name: &str) -> Result<Profile, u8> {
     })
 }
 
-fn all_profiles() -> Vec<Profile> {
+pub(super) fn all_profiles() -> Vec<Profile> {
     let mut all: Vec<Profile> = Vec::new();
     for profile in Side::ALL.into_iter().flat_map(Side::profiles) {
         if !all.contains(&profile) {
@@ -69,7 +81,7 @@ fn all_profiles() -> Vec<Profile> {
     all
 }
 
-fn all_requirements() -> impl Iterator<Item = &'static Requirement> {
+pub(super) fn all_requirements() -> impl Iterator<Item = &'static Requirement> {
     Side::ALL.into_iter().flat_map(Side::requirements)
 }
 
@@ -92,6 +104,14 @@ pub fn list(arguments: &ListArgs) -> u8 {
         ItemKind::Roles => role_rows(),
         ItemKind::Mutants => mutant_rows(&profiles),
     };
+    let rows: Vec<Row> = rows
+        .into_iter()
+        .filter(|row| {
+            arguments
+                .side
+                .is_none_or(|listed| listed.side() == row.side)
+        })
+        .collect();
     for pattern in &patterns {
         if !rows.iter().any(|row| row.matches(pattern)) {
             let suggestion = suggestion(&pattern.0, rows.iter().map(|row| row.id.as_str()));
@@ -114,6 +134,7 @@ pub fn list(arguments: &ListArgs) -> u8 {
 }
 
 struct Row {
+    side: Side,
     id: String,
     /// IDs of related items, which patterns match as well.
     related: Vec<&'static str>,
@@ -130,6 +151,7 @@ impl Row {
 fn requirement_rows(profiles: &[Profile]) -> Vec<Row> {
     let of_profile = all_requirements().filter(|item| profiles.contains(&item.profile));
     let row = |item: &'static Requirement| Row {
+        side: Side::of(item),
         id: item.id.to_owned(),
         related: Vec::new(),
         text: format!(
@@ -159,15 +181,18 @@ fn check_rows(profiles: &[Profile]) -> Vec<Row> {
         let covers: Vec<&str> = check.covers.iter().map(|item| item.id).collect();
         let slow = if check.slow { " slow" } else { "" };
         Row {
+            side: Side::Host,
             id: check.id.to_owned(),
             text: format!(
-                "{:<34} {:<7}{slow} {}",
+                "{:<9} {:<34} {:<7}{slow} {}",
+                Side::Host.name(),
                 check.id,
                 host_isolation_name(check.host),
                 covers.join(" ")
             ),
             value: json!({
                 "id": check.id,
+                "side": Side::Host.name(),
                 "covers": covers,
                 "isolation": host_isolation_name(check.host),
                 "roles": check.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
@@ -192,9 +217,11 @@ fn scenario_row(scenario: &'static Scenario) -> Row {
     let slow = if scenario.slow { " slow" } else { "" };
     let isolation = scheduler_isolation_name(scenario.isolation);
     Row {
+        side: Side::Scheduler,
         id: scenario.id.to_owned(),
         text: format!(
-            "{:<34} {isolation:<7}{slow} {}",
+            "{:<9} {:<34} {isolation:<7}{slow} {}",
+            Side::Scheduler.name(),
             scenario.id,
             covers.join(" ")
         ),
@@ -227,7 +254,7 @@ fn scheduler_isolation_name(isolation: SchedulerIsolation) -> &'static str {
     }
 }
 
-fn host_isolation_name(isolation: HostIsolation) -> &'static str {
+pub(super) fn host_isolation_name(isolation: HostIsolation) -> &'static str {
     match isolation {
         HostIsolation::Shared => "shared",
         HostIsolation::Own => "own",
@@ -237,6 +264,7 @@ fn host_isolation_name(isolation: HostIsolation) -> &'static str {
 
 fn role_rows() -> Vec<Row> {
     let row = |role: &Role| Row {
+        side: Side::Host,
         id: role.name().to_owned(),
         related: Vec::new(),
         text: format!(
@@ -259,6 +287,7 @@ fn mutant_rows(profiles: &[Profile]) -> Vec<Row> {
     let row = |item: &'static Requirement| {
         let fault = fault(item)?;
         Some(Row {
+            side: Side::of(item),
             id: fault.clone(),
             related: vec![item.id],
             text: format!("{fault:<40} {:<16} {}", item.id, checks_of(item).join(" ")),
@@ -269,14 +298,14 @@ fn mutant_rows(profiles: &[Profile]) -> Vec<Row> {
 }
 
 /// Returns the mutant or breakage that violates a requirement.
-fn fault(requirement: &Requirement) -> Option<String> {
+pub(super) fn fault(requirement: &Requirement) -> Option<String> {
     requirement.breaks.map(|fault| match fault {
         Breaks::Mutant(name) => format!("mutant:{name}"),
         Breaks::Breakage(name) => format!("breakage:{name}"),
     })
 }
 
-fn checks_of(requirement: &'static Requirement) -> Vec<&'static str> {
+pub(super) fn checks_of(requirement: &'static Requirement) -> Vec<&'static str> {
     let side = Side::of(requirement);
     let checks = suite::catalog(side)
         .checks
@@ -291,100 +320,4 @@ fn checks_of(requirement: &'static Requirement) -> Vec<&'static str> {
         .chain(covering.map(|monitor| monitor.id()))
         .chain(scheduler::monitors::covering(requirement))
         .collect()
-}
-
-/// Runs `explain`.
-pub fn explain(arguments: &ExplainArgs) -> u8 {
-    let id = arguments.id.to_lowercase();
-    if let Some(item) = all_requirements().find(|item| item.id.to_lowercase() == id) {
-        print(&requirement_page(item));
-        return 0;
-    }
-    if let Some(check) = checks::all().find(|check| check.id == id) {
-        print(&host_check_page(check));
-        return 0;
-    }
-    let scenarios = suite::catalog(Side::Scheduler).checks;
-    if let Some(scenario) = scenarios.iter().find(|scenario| scenario.id == id) {
-        print(&check_page(scenario, Side::Scheduler, ""));
-        return 0;
-    }
-    let names = all_requirements()
-        .map(|item| item.id)
-        .chain(checks::all().map(|check| check.id))
-        .chain(scenarios.iter().map(|check| check.id));
-    let suggestion = suggestion(&arguments.id, names);
-    fail_with(
-        &format!(
-            "unknown requirement or check `{}`{suggestion}",
-            arguments.id
-        ),
-        EXIT_USAGE,
-    )
-}
-
-fn requirement_page(item: &'static Requirement) -> String {
-    let mut page = String::new();
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        page,
-        "{}  {} · profile {}\n",
-        item.id,
-        item.level.name(),
-        item.profile.name()
-    );
-    let _ = writeln!(page, "  {}\n", item.sentence);
-    let _ = writeln!(page, "  why     {}", item.why);
-    let _ = writeln!(page, "  origin  {}", item.origin);
-    let _ = writeln!(page, "  spec    docs/spec/{}", item.page);
-    if let Some(reason) = item.excluded {
-        let _ = writeln!(page, "  no check: {reason}");
-    }
-    let checks = checks_of(item);
-    if !checks.is_empty() {
-        let _ = writeln!(page, "  checks  {}", checks.join(", "));
-    }
-    if let Some(fault) = fault(item) {
-        let _ = writeln!(page, "  breaks  {fault}");
-    }
-    if item.level != Level::May && !checks.is_empty() {
-        let side = Side::of(item).name();
-        let _ = writeln!(page, "\n  berth-conformance {side} --run {}", item.id);
-    }
-    page
-}
-
-fn host_check_page(check: &Check) -> String {
-    let mut roles = String::new();
-    for role in check.roles {
-        // Writing to a string cannot fail.
-        let _ = writeln!(roles, "  role `{role}`: {}", role.contract());
-    }
-    let host = format!("{} host\n{roles}", host_isolation_name(check.host));
-    check_page(check, Side::Host, &host)
-}
-
-fn check_page(check: &CheckMeta, side: Side, details: &str) -> String {
-    let mut page = String::new();
-    let _ = writeln!(page, "{}  {} s\n", check.id, check.budget_s);
-    for covered in check.covers {
-        let _ = writeln!(
-            page,
-            "  {} {}\n    {}",
-            covered.id,
-            covered.level.name(),
-            covered.sentence
-        );
-    }
-    if !details.is_empty() {
-        let _ = writeln!(page, "\n  {}", details.trim_end());
-    }
-    let _ = writeln!(page, "\n  code  {}:{}", check.file, check.line);
-    let _ = writeln!(
-        page,
-        "  berth-conformance {} --run {}",
-        side.name(),
-        check.id
-    );
-    page
 }

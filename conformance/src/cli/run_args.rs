@@ -41,6 +41,10 @@ pub struct RunArgs {
     #[arg(long)]
     slow: bool,
 
+    /// Exclude checks that wait longer than 10 s by design; their requirements are not measured
+    #[arg(long, conflicts_with = "slow")]
+    quick: bool,
+
     /// Seed of the order of checks [default: random; the report shows it]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -77,6 +81,10 @@ pub struct RunArgs {
     /// Print a line for each check
     #[arg(short, long)]
     verbose: bool,
+
+    /// Show the traffic of passing checks as well, at most 200 messages for each
+    #[arg(long, conflicts_with = "quiet")]
+    wire: bool,
 
     /// Print only failures and the verdict
     #[arg(short, long, conflicts_with = "verbose")]
@@ -212,6 +220,8 @@ async fn run_suite(arguments: &RunArgs, mut suite: impl RunnableSuite) -> u8 {
 impl RunArgs {
     fn apply(&self, options: &mut RunOptions) -> Result<(), u8> {
         options.slow = self.slow;
+        options.quick = self.quick;
+        options.wire = self.wire;
         options.repeat = self.repeat.into();
         options.stop = CancellationToken::new();
         if let Some(jobs) = self.jobs {

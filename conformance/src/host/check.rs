@@ -45,6 +45,8 @@ pub struct Check {
     /// Feature that a target can declare absent, and the body that then verifies that its use is
     /// refused.
     pub feature: Option<(&'static str, CheckBody)>,
+    /// Time that the check waits by design, in seconds, if it is longer than 10 s.
+    pub waits_s: u64,
 }
 
 impl Deref for Check {
@@ -69,13 +71,15 @@ impl std::fmt::Debug for Check {
 ///              host: Shared, roles: [Idle], budget_s: 20, slow: false },
 /// ];
 /// ```
-/// `needs: [Tap, ..]` and `feature: ("name", refused_body)` may follow `roles`.
+/// `needs: [Tap, ..]`, `feature: ("name", refused_body)` and `waits_s: 31` may follow `roles`, in this
+/// order.
 macro_rules! check {
     (
         id: $id:literal, run: $run:path, covers: [$($covers:ident),+ $(,)?], host: $host:ident,
         roles: [$($role:ident),* $(,)?],
         $(needs: [$($need:ident),* $(,)?],)?
         $(feature: ($feature:literal, $refused:path),)?
+        $(waits_s: $waits:literal,)?
         budget_s: $budget:literal, slow: $slow:literal $(,)?
     ) => {
         $crate::host::check::Check {
@@ -92,6 +96,7 @@ macro_rules! check {
             roles: &[$($crate::spec::roles::Role::$role),*],
             needs: &[$($($crate::host::check::Need::$need),*)?],
             feature: check!(@feature $($feature, $refused)?),
+            waits_s: 0 $(+ $waits)?,
         }
     };
     (@feature $name:literal, $refused:path) => { Some(($name, |cx| Box::pin($refused(cx)))) };

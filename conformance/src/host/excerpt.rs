@@ -15,6 +15,15 @@ const PAYLOAD_CHARS: usize = 160;
 /// Maximum number of characters that are shown of the culprit frame's payload.
 const CULPRIT_PAYLOAD_CHARS: usize = 600;
 
+/// Maximum number of frames in the traffic of a passing check.
+const MAX_FRAMES: usize = 200;
+
+/// Returns the first frames of a check that passed.
+pub fn all(frames: &[Frame], started_at: Instant) -> Vec<WireLine> {
+    let shown = frames.iter().take(MAX_FRAMES);
+    shown.map(|frame| line(frame, started_at, false)).collect()
+}
+
 /// Returns the frames around the frame with this inbox or subject, or the most recent frames if
 /// there is no such frame.
 pub fn excerpt(

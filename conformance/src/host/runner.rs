@@ -52,6 +52,7 @@ pub async fn run(
         launcher,
         facts,
         observer,
+        wire: options.wire,
         verdicts: Mutex::default(),
         active: Mutex::default(),
     };
@@ -80,6 +81,8 @@ struct Runner<'r> {
     own_hosts: Semaphore,
     facts: &'r TargetFacts,
     observer: &'r dyn Observer,
+    /// Whether to record the traffic of passing checks as well.
+    wire: bool,
     verdicts: Mutex<Vec<MonitorVerdict>>,
     /// Checks that are running; an interrupted run stops their workloads.
     active: Mutex<Vec<Arc<CheckContext>>>,
@@ -183,6 +186,8 @@ impl Runner<'_> {
                 .process
                 .as_ref()
                 .map(|process| conclusion::log_tail(&process.log()));
+        } else if self.wire {
+            outcome.wire = excerpt::all(&cx.frames(), cx.started_at());
         }
         outcome
     }

@@ -7,6 +7,7 @@ pub use crate::check::run_options::UsageError;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use super::check::Check;
 use super::eligibility::TargetFacts;
@@ -173,6 +174,11 @@ impl RunnableSuite for Suite {
                 "--broker conflicts with a host that is already running, which has its own broker";
             return Err(UsageError::Contradiction(text.to_owned()));
         }
+        let known: Vec<&str> = checks::all()
+            .filter_map(|check| check.feature.map(|(name, _)| name))
+            .collect();
+        self.options
+            .validate_features(&self.target.features, &known)?;
         self.options.validate()
     }
 
@@ -217,7 +223,11 @@ impl RunnableSuite for Suite {
         // do.
         let target_makes_slow = false;
         for check in checks::all() {
-            match self.options.skip_reason(check, profiles, target_makes_slow) {
+            let waits = Duration::from_secs(check.waits_s);
+            match self
+                .options
+                .skip_reason(check, profiles, waits, target_makes_slow)
+            {
                 None if over_grpc && !eligibility::runs_over_grpc(check) => {
                     let reason =
                         "needs a command that gRPC lacks, or a host that the suite launches";
@@ -259,6 +269,7 @@ impl RunnableSuite for Suite {
             own_targets: MAX_OWN_HOSTS.min(self.target.max_hosts.unwrap_or(usize::MAX)),
             repeat: self.options.repeat,
             seed: self.options.seed,
+            wire: self.options.wire,
         };
         let outcomes = runner::run(
             selected,

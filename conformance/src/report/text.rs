@@ -10,9 +10,9 @@ use crate::check::outcome::Status;
 const MAX_VIOLATIONS: usize = 6;
 /// Symbols on one line.
 const SYMBOLS_PER_LINE: usize = 40;
-/// Maximum number of ids in the list of checks that did not run. A longer list shows counts by
+/// Maximum number of ids in a list of checks with the same reason. A longer list shows counts by
 /// section instead.
-const MAX_NOT_RUN_IDS: usize = 12;
+const MAX_LISTED_IDS: usize = 12;
 /// Maximum number of log lines per failure.
 const LOG_LINES: usize = 6;
 
@@ -223,7 +223,9 @@ fn has_details(check: &CheckResult) -> bool {
         | Status::Error => true,
         // The violated precondition may appear in no other check.
         Status::NotTestable => !check.violations.is_empty(),
-        Status::Pass | Status::Xfail | Status::Unsupported | Status::NotRun => false,
+        // Only `--wire` records the traffic of a passing check.
+        Status::Pass => !check.wire.is_empty(),
+        Status::Xfail | Status::Unsupported | Status::NotRun => false,
     }
 }
 
@@ -262,7 +264,7 @@ fn details(out: &mut String, check: &CheckResult, style: Style) {
         }
     }
     if let Some(first) = check.violations.first() {
-        let _ = writeln!(out, "  hint  {}", first.hint);
+        let _ = writeln!(out, "  why   {}", first.why);
     }
     let explain = check.violations.first().map(|first| {
         format!(
@@ -327,11 +329,20 @@ fn unmeasured_checks(out: &mut String, report: &Report, style: Style) {
     ];
     let mut any = false;
     for (status, label) in listed {
-        for check in report.with_status(status) {
+        let label = style.status(status, &format!("{} {label}", symbol(status)));
+        for (reason, checks) in by_reason(report, status, "") {
             any = true;
-            let reason = clean(check.reason.as_deref().unwrap_or_default());
-            let label = style.status(status, &format!("{} {label}", symbol(status)));
-            let _ = writeln!(out, "{label}  {}  {reason}", check.id);
+            let reason = clean(reason);
+            match checks.as_slice() {
+                [check] => {
+                    let _ = writeln!(out, "{label}  {}  {reason}", check.id);
+                }
+                checks => {
+                    let count = checks.len();
+                    let _ = writeln!(out, "{label}  {count} checks  {reason}");
+                    let _ = writeln!(out, "    {}", ids_or_counts(checks));
+                }
+            }
         }
     }
     for known in &report.known_failures {
@@ -357,31 +368,9 @@ fn unmeasured_checks(out: &mut String, report: &Report, style: Style) {
 
 /// Lists the checks that did not run by reason. Returns whether there are any.
 fn not_run(out: &mut String, report: &Report, style: Style) -> bool {
-    let mut reasons: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
-    for check in report.with_status(Status::NotRun) {
-        let reason = check.reason.as_deref().unwrap_or("not selected");
-        match reasons.iter_mut().find(|(listed, _)| *listed == reason) {
-            Some((_, checks)) => checks.push(check),
-            None => reasons.push((reason, vec![check])),
-        }
-    }
+    let reasons = by_reason(report, Status::NotRun, "not selected");
     for (reason, checks) in &reasons {
-        let names: Vec<String> = if checks.len() > MAX_NOT_RUN_IDS {
-            let mut sections: Vec<(&str, usize)> = Vec::new();
-            for check in checks {
-                match sections.iter_mut().find(|(name, _)| *name == check.section) {
-                    Some((_, count)) => *count += 1,
-                    None => sections.push((&check.section, 1)),
-                }
-            }
-            sections
-                .iter()
-                .map(|(name, count)| format!("{count} of {name}"))
-                .collect()
-        } else {
-            checks.iter().map(|check| check.id.clone()).collect()
-        };
-        let more = if checks.len() > MAX_NOT_RUN_IDS {
+        let more = if checks.len() > MAX_LISTED_IDS {
             "; list all with --list-not-run"
         } else {
             ""
@@ -389,11 +378,49 @@ fn not_run(out: &mut String, report: &Report, style: Style) -> bool {
         let text = format!(
             "· {} not run ({reason}): {}{more}",
             checks.len(),
-            names.join(", ")
+            ids_or_counts(checks)
         );
         let _ = writeln!(out, "{}", style.dim(&text));
     }
     !reasons.is_empty()
+}
+
+/// Groups the checks with a status by reason, in the order of the report. `default` stands for a
+/// missing reason.
+fn by_reason<'r>(
+    report: &'r Report,
+    status: Status,
+    default: &'r str,
+) -> Vec<(&'r str, Vec<&'r CheckResult>)> {
+    let mut reasons: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
+    for check in report.with_status(status) {
+        let reason = check.reason.as_deref().unwrap_or(default);
+        match reasons.iter_mut().find(|(listed, _)| *listed == reason) {
+            Some((_, checks)) => checks.push(check),
+            None => reasons.push((reason, vec![check])),
+        }
+    }
+    reasons
+}
+
+/// Lists the ids of the checks or, for many checks, the number of checks in each section.
+fn ids_or_counts(checks: &[&CheckResult]) -> String {
+    let names: Vec<String> = if checks.len() > MAX_LISTED_IDS {
+        let mut sections: Vec<(&str, usize)> = Vec::new();
+        for check in checks {
+            match sections.iter_mut().find(|(name, _)| *name == check.section) {
+                Some((_, count)) => *count += 1,
+                None => sections.push((&check.section, 1)),
+            }
+        }
+        let counts = sections.iter();
+        counts
+            .map(|(name, count)| format!("{count} of {name}"))
+            .collect()
+    } else {
+        checks.iter().map(|check| check.id.clone()).collect()
+    };
+    names.join(", ")
 }
 
 fn summary(out: &mut String, report: &Report, style: Style) {

@@ -11,7 +11,7 @@ use super::context::ScenarioContext;
 use super::environment::{Environment, EnvironmentConfig};
 use super::journal::{Entry, EventKind};
 use super::monitors::Monitors;
-use super::scenario::{Need, Scenario};
+use super::scenario::{CHILDREN, Need, Scenario};
 use super::target::{IntakeConfig, Target};
 use crate::check::conclusion::log_tail;
 use crate::check::executor::{ExecutorOptions, Observer, run_all, run_body};
@@ -29,7 +29,9 @@ const OWN_GRACE: Duration = Duration::from_millis(500);
 const SHARED_GRACE: Duration = Duration::from_secs(5);
 /// Maximum number of host events in the excerpt for one failure.
 const WIRE_LINES: usize = 14;
-/// Maximum length of a payload in that excerpt, in characters.
+/// Maximum number of host events in the traffic of a passing scenario.
+const MAX_WIRE_LINES: usize = 200;
+/// Maximum length of a payload in an excerpt, in characters.
 const PAYLOAD_CHARS: usize = 160;
 
 /// Conditions that end a run early.
@@ -58,6 +60,7 @@ pub async fn run(
         shared: Arc::new(shared),
         config,
         observer,
+        wire: options.wire,
         stop,
         monitors: Mutex::new(Monitors::default()),
     };
@@ -80,6 +83,8 @@ struct Runner<'r> {
     shared: Arc<Environment>,
     own_schedulers: Semaphore,
     observer: &'r dyn Observer,
+    /// Whether to record the traffic of passing scenarios as well.
+    wire: bool,
     stop: StopConditions<'r>,
     monitors: Mutex<Monitors>,
 }
@@ -170,6 +175,12 @@ impl Runner<'_> {
         if !outcome.violations.is_empty() || outcome.status != Status::Pass {
             outcome.wire = excerpt(&cx.journal().entries(), cx.started_at());
             outcome.log = environment.scheduler.log().map(|log| log_tail(&log));
+        } else if self.wire {
+            let entries = cx.journal().entries();
+            let lines = entries
+                .iter()
+                .filter_map(|entry| line(entry, cx.started_at()));
+            outcome.wire = lines.take(MAX_WIRE_LINES).collect();
         }
         cx.clean_up().await;
         outcome
@@ -207,7 +218,7 @@ fn not_testable_reason(scenario: &Scenario, target: &Target) -> Option<String> {
     for need in scenario.needs {
         let missing = match need {
             Need::Tap | Need::Process => !launched,
-            Need::Children => feature("children") == Some(false),
+            Need::Children => feature(CHILDREN) == Some(false),
             Need::Kubernetes => !matches!(target.intake, IntakeConfig::Kube(_)),
         };
         if missing {

@@ -48,6 +48,9 @@ pub struct Scenario {
     pub feature: Option<&'static str>,
 }
 
+/// Feature of a scheduler that shows workloads as children of replica sets.
+pub const CHILDREN: &str = "children";
+
 /// Waiting time above which a scenario is slow.
 const SLOW_ABOVE: Duration = Duration::from_secs(20);
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use super::environment::{Environment, EnvironmentConfig};
 use super::scenario::Scenario;
 use super::target::{Access, LaunchError, READY_WITHIN, Target};
-use super::{preflight, runner, scenarios};
+use super::{preflight, runner, scenario, scenarios};
 use crate::check::executor::ExecutorOptions;
 use crate::check::outcome::{Outcome, error_chain};
 use crate::check::run_options;
@@ -98,6 +98,12 @@ impl RunnableSuite for Suite {
             let text = "--broker conflicts with a running scheduler, which already has a broker";
             return Err(UsageError::Contradiction(text.to_owned()));
         }
+        let known: Vec<&str> = scenarios()
+            .filter_map(|scenario| scenario.feature)
+            .chain([scenario::CHILDREN])
+            .collect();
+        self.options
+            .validate_features(&self.target.features, &known)?;
         self.options.validate()
     }
 
@@ -139,7 +145,8 @@ impl RunnableSuite for Suite {
         let (mut selected, mut not_selected) = (Vec::new(), Vec::new());
         for scenario in scenarios() {
             let slow = scenario.is_slow_with(&self.target.timings);
-            match self.options.skip_reason(scenario, profiles, slow) {
+            let waits = (scenario.waits)(&self.target.timings);
+            match self.options.skip_reason(scenario, profiles, waits, slow) {
                 None => selected.push(scenario),
                 Some(reason) => not_selected.push(run_options::not_run(scenario, reason)),
             }
@@ -167,6 +174,7 @@ impl RunnableSuite for Suite {
             own_targets: MAX_OWN_SCHEDULERS,
             repeat: self.options.repeat,
             seed: self.options.seed,
+            wire: self.options.wire,
         };
         let stop = runner::StopConditions {
             cancelled: &self.options.stop,

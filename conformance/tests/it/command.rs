@@ -371,6 +371,36 @@ async fn report_contains_selection_seed_and_repetitions() {
 }
 
 #[tokio::test]
+async fn wire_shows_traffic_of_passing_checks() {
+    let flags = ["--run", "wire/unknown-command"];
+    let (_, without, _) = on_model(&flags, None).await;
+    let (_, with, _) = on_model(&["--wire", flags[0], flags[1]], None).await;
+    assert!(!without.contains("suite → host"), "{without}");
+    assert!(with.contains("suite → host"), "{with}");
+    assert!(with.contains("CONFORMANT"), "{with}");
+}
+
+#[tokio::test]
+async fn quick_excludes_checks_that_wait_long() {
+    let (_, listed, _) = on_model(&["--list-not-run", "--quick"], None).await;
+    assert!(listed.contains("long: omit --quick"), "{listed}");
+    let (_, without, _) = on_model(&["--list-not-run"], None).await;
+    assert!(!without.contains("--quick"), "{without}");
+}
+
+#[tokio::test]
+async fn rejects_features_without_a_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("target.toml");
+    let text = "[target]\nname = \"a\"\n[launch]\ncommand = [\"{nats_url}\"]\n\
+                [features]\nfoo = false\n";
+    std::fs::write(&target, text).unwrap();
+    let (code, _, error) = run(&["host", "--target", target.to_str().unwrap()]).await;
+    assert_eq!(code, 2, "{error}");
+    assert!(error.contains("`foo`"), "{error}");
+}
+
+#[tokio::test]
 async fn known_failures_match_only_the_listed_failure() {
     let dir = tempfile::tempdir().unwrap();
     let known = |text: &str| -> PathBuf {
@@ -543,6 +573,20 @@ async fn lists_and_explains() {
     }
     let (_, page, _) = run(&["explain", "wire/unknown-command"]).await;
     assert!(page.contains("HOST-WIRE-005 MUST"), "{page}");
+    for (id, part) in [
+        ("hello", "Serves HTTP"),
+        ("services", "HOST-SVC-001"),
+        ("monitor/replies", "HOST-"),
+    ] {
+        let (code, page, _) = run(&["explain", id]).await;
+        assert!(code == 0 && page.contains(part), "{id}: {page}");
+    }
+
+    let (_, of_hosts, _) = run(&["list", "checks", "--side", "host"]).await;
+    assert!(
+        of_hosts.lines().all(|line| line.starts_with("host ")),
+        "{of_hosts}"
+    );
 
     let (code, help, _) = run(&["--help"]).await;
     assert!(code == 0 && help.contains("Exit codes"), "{help}");

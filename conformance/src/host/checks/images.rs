@@ -289,7 +289,7 @@ async fn claim_pull_times_out(
     let remaining = deadlines::PULL_TIMEOUT
         .limit
         .saturating_sub(started_at.elapsed());
-    let description = format!("{description}: ERROR within 60 s of the start");
+    let description = format!("{description}: ERROR");
     let ended = cx.eventually(remaining, &description, || async {
         cx.status(&id).await?.in_state(State::Error)
     });
