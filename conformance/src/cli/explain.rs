@@ -29,19 +29,11 @@ pub fn explain(arguments: &ExplainArgs) -> u8 {
         print(&page);
         return 0;
     }
-    let monitors = Side::ALL
-        .into_iter()
-        .flat_map(|side| suite::catalog(side).monitors);
-    let names = all_requirements()
-        .map(|item| item.id)
-        .chain(checks::all().map(|check| check.id))
-        .chain(
-            suite::catalog(Side::Scheduler)
-                .checks
-                .iter()
-                .map(|check| check.id),
-        )
-        .chain(monitors)
+    let catalogs = Side::ALL.map(suite::catalog);
+    let of_sides = catalogs
+        .iter()
+        .flat_map(|catalog| catalog.names().chain(catalog.monitors.iter().copied()));
+    let names = of_sides
         .chain(Role::ALL.iter().map(|role| role.name()))
         .chain(all_profiles().into_iter().map(Profile::name));
     let suggestion = suggestion(&arguments.id, names);

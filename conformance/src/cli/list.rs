@@ -5,13 +5,12 @@ use serde_json::{Value, json};
 
 use super::{EXIT_USAGE, fail_with, print};
 use crate::check::isolation::{HostIsolation, SchedulerIsolation};
-use crate::check::meta::CheckMeta;
 use crate::check::pattern::{Pattern, suggestion};
 use crate::check::side::Side;
 use crate::host::check::Check;
 use crate::host::{checks, monitors};
 use crate::scheduler::scenario::Scenario;
-use crate::spec::requirements::{Breaks, Level, Profile, Requirement};
+use crate::spec::requirements::{Breaks, Profile, Requirement};
 use crate::spec::roles::Role;
 use crate::{scheduler, suite};
 
