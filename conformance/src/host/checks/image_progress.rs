@@ -25,7 +25,7 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "start/starting", run: starting, covers: [HOST_START_013], host: Shared,
-        roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
+        roles: [Idle], needs: [Registry], waits_s: 11, budget_s: 90, slow: false,
     },
     check! {
         id: "start/other-workloads", run: other_workloads, covers: [HOST_START_014],
@@ -33,7 +33,7 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "start/heartbeats-continue", run: heartbeats_continue, covers: [HOST_START_015],
-        host: Own, roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
+        host: Own, roles: [Idle], needs: [Registry], waits_s: 36, budget_s: 130, slow: false,
     },
     check! {
         id: "start/reply-matches-status", run: reply_matches_status, covers: [HOST_START_019],

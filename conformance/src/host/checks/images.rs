@@ -49,11 +49,11 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "images/hanging-manifest", run: hanging_manifest, covers: [HOST_IMG_007],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
+        host: Shared, roles: [Idle], needs: [Registry], waits_s: 30, budget_s: 130, slow: false,
     },
     check! {
         id: "images/hanging-blob", run: hanging_blob, covers: [HOST_IMG_007], host: Shared,
-        roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
+        roles: [Idle], needs: [Registry], waits_s: 30, budget_s: 130, slow: false,
     },
     check! {
         id: "images/oversized", run: oversized, covers: [HOST_IMG_008], host: Own, roles: [Idle],

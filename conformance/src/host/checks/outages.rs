@@ -19,7 +19,8 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "resilience/outage", run: outage,
         covers: [HOST_RESIL_001, HOST_RESIL_002, HOST_RESIL_003, HOST_RESIL_004], host: Own,
-        roles: [ServiceRun], needs: [Tap, Process, Registry], budget_s: 120, slow: false,
+        roles: [ServiceRun], needs: [Tap, Process, Registry],
+        waits_s: 19, budget_s: 120, slow: false,
     },
     check! {
         id: "resilience/restarts-in-outage", run: restarts_in_outage, covers: [HOST_RESIL_003],

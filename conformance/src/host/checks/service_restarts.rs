@@ -18,7 +18,7 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "services/restart-budget", run: restart_budget,
         covers: [HOST_SVC_006, HOST_SVC_010, HOST_SVC_011], host: Shared, roles: [ServiceErr],
-        needs: [Registry], budget_s: 150, slow: false,
+        needs: [Registry], waits_s: 18, budget_s: 150, slow: false,
     },
     check! {
         id: "services/budget-after-stop", run: budget_after_stop, covers: [HOST_SVC_006],

@@ -18,7 +18,8 @@ use crate::wire::response::{Response, State};
 pub const CHECKS: &[Check] = &[
     check! {
         id: "services/success", run: success, covers: [HOST_SVC_001], host: Shared,
-        roles: [ServiceOk, ServiceOkAfter300Ms], needs: [Registry], budget_s: 90, slow: false,
+        roles: [ServiceOk, ServiceOkAfter300Ms], needs: [Registry],
+        waits_s: 15, budget_s: 90, slow: false,
     },
     check! {
         id: "services/exit-0", run: exit_0, covers: [HOST_SVC_002], host: Shared,
@@ -26,7 +27,8 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "services/error", run: error, covers: [HOST_SVC_003], host: Shared,
-        roles: [ServiceErr, ServiceErrAfter300Ms], needs: [Registry], budget_s: 120, slow: false,
+        roles: [ServiceErr, ServiceErrAfter300Ms], needs: [Registry],
+        waits_s: 12, budget_s: 120, slow: false,
     },
     check! {
         id: "services/trap", run: trap, covers: [HOST_SVC_004], host: Shared, roles: [ServiceTrap],
@@ -39,7 +41,8 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "services/outcomes-kept", run: outcomes_kept,
         covers: [HOST_SVC_007, HOST_SVC_018], host: Shared,
-        roles: [ServiceOk, ServiceErr, ServiceTrap], needs: [Registry], budget_s: 120, slow: false,
+        roles: [ServiceOk, ServiceErr, ServiceTrap], needs: [Registry],
+        waits_s: 12, budget_s: 120, slow: false,
     },
     check! {
         id: "services/outcomes-after-outage", run: outcomes_after_outage,

@@ -21,11 +21,11 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "start/failure-messages", run: failure_messages,
         covers: [HOST_START_008, HOST_IMG_003], host: Shared, roles: [Idle], needs: [Registry],
-        budget_s: 150, slow: false,
+        waits_s: 30, budget_s: 150, slow: false,
     },
     check! {
         id: "start/failure-reported", run: failure_reported, covers: [HOST_START_016],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
+        host: Shared, roles: [Idle], needs: [Registry], waits_s: 11, budget_s: 90, slow: false,
     },
     check! {
         id: "start/failure-named", run: failure_named, covers: [HOST_START_018], host: Shared,
