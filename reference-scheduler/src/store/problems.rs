@@ -30,11 +30,10 @@ impl ProblemLog {
         }
     }
 
-    /// Replaces the problems of manifests and returns the new ones.
-    pub(super) fn replace(
-        &mut self,
-        problems: BTreeMap<String, String>,
-        is_unusable: bool,
+    /// Returns those problems of manifests that are new or have another reason, and logs them.
+    pub(super) fn new_of_manifests(
+        &self,
+        problems: &BTreeMap<String, String>,
     ) -> Vec<(String, String)> {
         let mut new: Vec<(String, String)> = Vec::new();
         for (path, reason) in problems.iter().take(PROBLEMS_MAX) {
@@ -43,10 +42,14 @@ impl ProblemLog {
                 new.push((path.clone(), reason.clone()));
             }
         }
+        new
+    }
+
+    /// Replaces the problems of manifests.
+    pub(super) fn replace(&mut self, problems: BTreeMap<String, String>, is_unusable: bool) {
         self.manifests = problems.into_iter().take(PROBLEMS_MAX).collect();
         self.is_unusable = is_unusable;
         self.publish();
-        new
     }
 
     /// Adds a problem, or replaces the problem of the same subject.
@@ -106,17 +109,18 @@ mod tests {
         let (sender, published) = watch::channel(Problems::default());
         let mut log = ProblemLog::new(sender);
         let problem = |reason: &str| BTreeMap::from([("a.yaml".to_owned(), reason.to_owned())]);
-        assert_eq!(log.replace(problem("x"), false).len(), 1);
-        assert_eq!(log.replace(problem("x"), false).len(), 0);
-        assert_eq!(log.replace(problem("y"), false).len(), 1);
+        for (reason, count) in [("x", 1), ("x", 0), ("y", 1)] {
+            assert_eq!(log.new_of_manifests(&problem(reason)).len(), count);
+            log.replace(problem(reason), false);
+        }
         assert_eq!(published.borrow().list, ["a.yaml: y"]);
         log.add("b", "z");
-        assert_eq!(log.replace(BTreeMap::new(), true).len(), 0);
+        log.replace(BTreeMap::new(), true);
         assert_eq!(published.borrow().list, ["b: z"]);
         assert!(published.borrow().is_unusable);
         log.remove("b");
         assert_eq!(
-            log.replace(problem("x"), false).len(),
+            log.new_of_manifests(&problem("x")).len(),
             1,
             "it has come back"
         );

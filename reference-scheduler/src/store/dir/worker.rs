@@ -242,10 +242,12 @@ impl Worker {
         }
         self.manifests.objects = manifests;
         let is_unusable = self.scanner.is_root_missing();
-        for (path, reason) in self.problems.replace(problems, is_unusable) {
+        // Whoever is told of a problem finds its Event.
+        for (path, reason) in self.problems.new_of_manifests(&problems) {
             let line = format!("{} Warning {path} Manifest: {reason}", write_context().now);
             self.append_event(&line);
         }
+        self.problems.replace(problems, is_unusable);
     }
 
     async fn reconcile_one(

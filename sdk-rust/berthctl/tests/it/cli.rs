@@ -101,7 +101,7 @@ fn starts_a_workload_from_a_file_or_stdin() {
     let file = dir.path().join("w.json");
     std::fs::write(
         &file,
-        r#"{"workloadId":"from-file","workload":{"name":"n"}}"#,
+        r#"{"workloadId":"from-file","workload":{"witWorld":{"components":[{"image":"i"}]}}}"#,
     )
     .unwrap();
     let file = file.to_str().unwrap();
