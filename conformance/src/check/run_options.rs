@@ -208,7 +208,7 @@ impl RunOptions {
             .map_err(|error| error_chain(&error))
     }
 
-    /// Returns the `--run` and `--skip` flags of this run.
+    /// Returns the `--run`, `--skip` and `--quick` flags of this run.
     pub fn filters(&self) -> Vec<String> {
         let flags = |flag: &str, patterns: &[Pattern]| -> Vec<String> {
             patterns
@@ -216,7 +216,14 @@ impl RunOptions {
                 .map(|pattern| format!("{flag} {}", pattern.0))
                 .collect()
         };
-        [flags("--run", &self.run), flags("--skip", &self.skip)].concat()
+        let quick = self.quick.then(|| "--quick".to_owned());
+        let quick: Vec<String> = quick.into_iter().collect();
+        [
+            flags("--run", &self.run),
+            flags("--skip", &self.skip),
+            quick,
+        ]
+        .concat()
     }
 
     /// Returns the command line that repeats this run, with the placeholder `{run}` for the

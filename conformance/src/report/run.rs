@@ -207,7 +207,7 @@ fn complete(
 ) -> Report {
     let scope = Scope {
         profiles: profiles.to_vec(),
-        filtered: !options.run.is_empty() || !options.skip.is_empty(),
+        filtered: !options.filters().is_empty(),
         aborted: options.stop.is_cancelled(),
     };
     let statuses = verdict::requirement_statuses(outcomes, options.catalog.side, profiles);
