@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +17,10 @@ use crate::subject;
 
 /// Time that a reply may wait for the connection: 60 s, because by then its caller has timed out.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Maximum number of replies that wait to be sent, besides those to starts and stops, which have
+/// bounds of their own. They wait only while the broker accepts no data; the excess is dropped.
+const MAX_REPLIES: usize = 16_384;
 
 /// Time for the broker to process the end of the subscription, within the 1 s of HOST-DOWN-001 if
 /// it is reachable.
@@ -46,6 +51,7 @@ impl<H: Host> NatsResponder<H> {
             commands,
             heartbeats,
             requests: TaskTracker::new(),
+            replies: Arc::new(Semaphore::new(MAX_REPLIES)),
             tasks,
         });
         Ok(Self {
@@ -98,6 +104,8 @@ struct RequestHandler<H: Host> {
     commands: Arc<Commands<H>>,
     heartbeats: Arc<HeartbeatPublisher<H>>,
     requests: TaskTracker,
+    /// Permits for replies that are available immediately.
+    replies: Arc<Semaphore>,
     tasks: Tasks,
 }
 
@@ -109,12 +117,20 @@ impl<H: Host> RequestHandler<H> {
             IncomingRequest::Heartbeat => None,
             IncomingRequest::Command(request) => Some(self.commands.accept(request)),
         };
+        let mut permit = None;
+        if !accepted.as_ref().is_some_and(AcceptedCommand::is_bounded) {
+            permit = self.replies.clone().try_acquire_owned().ok();
+            if permit.is_none() {
+                return tracing::debug!("reply dropped: {MAX_REPLIES} others wait for the broker");
+            }
+        }
         let (requests, tasks) = (self.requests.clone(), self.tasks.clone());
         requests.spawn(tasks.cancellable(async move {
             match accepted {
                 Some(command) => self.reply_with_outcome(delivery.reply_to, command).await,
                 None => self.reply_with_heartbeat(delivery.reply_to).await,
             }
+            drop(permit);
         }));
     }
 

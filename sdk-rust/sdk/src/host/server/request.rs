@@ -117,8 +117,23 @@ fn read_json<M: serde::de::DeserializeOwned>(
 ) -> Request {
     match crate::json::decode(payload) {
         Ok(message) => request(message),
-        Err(error) => Request::Refused(Status::refused("", Code::BadRequest, error.to_string())),
+        Err(error) => {
+            let status = Status::refused(readable_id(payload), Code::BadRequest, error.to_string());
+            Request::Refused(status)
+        }
     }
+}
+
+/// Returns the ID in a request with another invalid field; empty if it cannot be read.
+fn readable_id(payload: &[u8]) -> String {
+    // Of all requests, the one for a status has no other fields.
+    let id = crate::json::decode::<WorkloadStatusRequest>(payload)
+        .map(|request| request.workload_id)
+        .unwrap_or_default();
+    if id.len() > MAX_ID_BYTES {
+        return String::new();
+    }
+    id
 }
 
 fn checked_id(id: String) -> Result<String, Status> {
@@ -134,6 +149,55 @@ fn checked_id(id: String) -> Result<String, Status> {
                 "field `workloadId` has {bytes} bytes; this host accepts at most {MAX_ID_BYTES}"
             );
             Err(Status::refused("", Code::TooLarge, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_every_id_that_can_be_read() {
+        let longest = "x".repeat(MAX_ID_BYTES);
+        let too_long = "x".repeat(MAX_ID_BYTES + 1);
+        let cases = [
+            (
+                r#"{"workloadId":"a","workload":{"name":7}}"#.to_owned(),
+                "a",
+            ),
+            (
+                r#"{"workload":{"name":7},"workload_id":"a"}"#.to_owned(),
+                "a",
+            ),
+            (
+                r#"{"workload":[],"workloadId":"\u00e9 /"}"#.to_owned(),
+                "é /",
+            ),
+            (
+                r#"{"workload":"","workloadId":"a","later":{}}"#.to_owned(),
+                "a",
+            ),
+            (
+                format!(r#"{{"workloadId":"{longest}","workload":1}}"#),
+                &longest,
+            ),
+            (format!(r#"{{"workloadId":"{too_long}","workload":1}}"#), ""),
+            (r#"{"workloadId":"","workload":1}"#.to_owned(), ""),
+            (r#"{"workloadId":7,"workload":1}"#.to_owned(), ""),
+            (
+                r#"{"workloadId":"a","workload_id":"b","workload":1}"#.to_owned(),
+                "",
+            ),
+            (r#"[{"workloadId":"a"}]"#.to_owned(), ""),
+            (r#"{"workloadId":"a""#.to_owned(), ""),
+        ];
+        for (payload, id) in &cases {
+            let Request::Refused(status) = read_json(payload.as_bytes(), Request::start) else {
+                panic!("{payload} is accepted");
+            };
+            assert_eq!(status.id, *id, "{payload}");
+            assert_eq!(status.code, Some(Code::BadRequest), "{payload}");
         }
     }
 }
