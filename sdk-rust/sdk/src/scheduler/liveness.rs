@@ -94,7 +94,7 @@ impl Liveness {
     /// Creates a detector that knows no hosts and is disconnected.
     pub fn new(options: LivenessOptions) -> Self {
         Self {
-            options,
+            options: options.within_limits(),
             hosts: BTreeMap::new(),
             probes: BTreeSet::new(),
             checks: BTreeSet::new(),

@@ -20,7 +20,8 @@ pub struct LivenessOptions {
     /// Delay before the next probe of a silent host, which has not replied to the previous probe:
     /// 5 s. Long, because probes queue up on a busy host, which must process all of them later.
     pub silent_probe_interval: Duration,
-    /// Silence after which a host is suspect: 20 s, one heartbeat interval and a margin.
+    /// Silence after which a host is suspect: 20 s, one heartbeat interval and a margin. With a
+    /// shorter `lost_after`, at most 4/7 of it, so that every host is suspect before it is lost.
     pub suspect_after: Duration,
     /// Silence after which a host is lost: 35 s, so that its workloads run elsewhere within 40 s.
     /// A start in flight extends it to the deadline of the start.
@@ -35,6 +36,16 @@ pub struct LivenessOptions {
     pub mass_loss_percent: usize,
     /// Time after which a lost host is forgotten: 10 minutes.
     pub forget_after: Duration,
+}
+
+impl LivenessOptions {
+    /// Returns the same options with `suspect_after` within its limit.
+    pub(super) fn within_limits(self) -> Self {
+        Self {
+            suspect_after: self.suspect_after.min(self.lost_after / 7 * 4),
+            ..self
+        }
+    }
 }
 
 impl Default for LivenessOptions {

@@ -33,7 +33,11 @@ struct World {
 
 impl World {
     fn with(hosts: usize) -> Self {
-        let liveness = Liveness::new(LivenessOptions::default());
+        Self::with_options(hosts, LivenessOptions::default())
+    }
+
+    fn with_options(hosts: usize, options: LivenessOptions) -> Self {
+        let liveness = Liveness::new(options);
         let (now, hosts, changes) = (Duration::ZERO, vec![HostState::Healthy; hosts], Vec::new());
         let mut world = Self {
             liveness,
@@ -358,5 +362,35 @@ proptest! {
             prop_assert_ne!(before, now);
             prop_assert!(before != Health::Lost || now == Health::Alive);
         }
+    }
+}
+
+#[test]
+fn silent_host_is_lost_at_the_configured_time() {
+    for lost_after_s in [7, 10, 20, 35, 60] {
+        let mut world = World::with_options(
+            1,
+            LivenessOptions {
+                lost_after: Duration::from_secs(lost_after_s),
+                ..LivenessOptions::default()
+            },
+        );
+        world.hosts = vec![HostState::Frozen];
+        world.sends_heartbeats = false;
+        let frozen_at = world.now;
+        world.run(Duration::from_secs(2 * lost_after_s));
+        let [suspect, lost] = &world.changes[..] else {
+            panic!("{:?}", world.changes);
+        };
+        assert_eq!(
+            (suspect.health, lost.health),
+            (Health::Suspect, Health::Lost)
+        );
+        let silence = lost.at - frozen_at;
+        let expected = Duration::from_secs(lost_after_s);
+        assert!(
+            silence <= expected + Liveness::TICK && silence + Duration::from_secs(2) >= expected,
+            "lost after {silence:?} instead of {expected:?}"
+        );
     }
 }
