@@ -78,9 +78,10 @@ impl Failure {
             Self::Connect(
                 ConnectError::NoServer
                 | ConnectError::InvalidAddress(_)
-                | ConnectError::IncompleteKeyPair
+                | ConnectError::Tls(_)
                 | ConnectError::File { .. }
-                | ConnectError::InvalidCredentials(_),
+                | ConnectError::InvalidCredentials(..)
+                | ConnectError::AmbiguousUserinfo,
             ) => USAGE,
             Self::Connect(_) | Self::Fleet(_) | Self::NoHosts(_) | Self::Output(_) => NO_REPLY,
             Self::CreateDirectory(..) | Self::StartBroker(..) | Self::RunProgram(..) => USAGE,

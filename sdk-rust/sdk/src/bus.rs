@@ -1,6 +1,7 @@
 //! The connection to the brokers; the only module of this crate that uses the NATS client.
 
 mod address;
+mod attempt;
 mod auth;
 mod connect;
 mod error;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::secret::Secret;
+use crate::tls_files;
+pub use crate::tls_files::TlsFileError;
 
 /// Default address of nats-server.
 pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
@@ -18,20 +20,23 @@ pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
 #[derive(Clone)]
 pub struct ConnectOptions {
     /// Servers of one cluster, `nats://host:port` or `tls://host:port`; each element may itself be
-    /// a comma-separated list. `user:password@` or `token@` in the first URL applies if `auth` is
-    /// [`Auth::None`].
+    /// a comma-separated list. `user:password@` or `token@` in a URL applies to all servers and
+    /// replaces `auth`; only beside [`Auth::CredentialsFile`], both are sent, and the server
+    /// chooses.
     pub servers: Vec<String>,
     /// Client name that the brokers list for this connection.
     pub name: Option<String>,
     /// Credentials of the client.
     pub auth: Auth,
-    /// PEM file with the CA certificates to trust instead of the system roots.
+    /// PEM file with the CA certificates to trust instead of the system roots. Like
+    /// `tls_cert_file`, it rejects servers without TLS.
     pub tls_ca_file: Option<PathBuf>,
     /// PEM file with the client certificate and its chain, for mutual TLS.
     pub tls_cert_file: Option<PathBuf>,
     /// PEM file with the private key of `tls_cert_file`.
     pub tls_key_file: Option<PathBuf>,
-    /// Whether to reject servers without TLS. `tls://` in a URL does so for that server.
+    /// Whether to reject servers without TLS, as do `tls://` in a URL, `tls_first`, and each of the
+    /// files above, for all servers. No credentials are sent to them.
     pub tls_required: bool,
     /// Whether to start with the TLS handshake, for servers with `handshake_first`.
     pub tls_first: bool,
@@ -48,6 +53,23 @@ impl ConnectOptions {
             servers: servers.into_iter().map(Into::into).collect(),
             ..Self::default()
         }
+    }
+
+    /// Returns whether a server without TLS is rejected, whatever its URL.
+    pub(crate) fn requires_tls(&self) -> bool {
+        self.tls_required
+            || self.tls_first
+            || self.tls_ca_file.is_some()
+            || self.tls_cert_file.is_some()
+    }
+
+    /// Checks whether the files for TLS can be used.
+    pub(crate) fn check_tls_files(&self) -> Result<(), TlsFileError> {
+        tls_files::check(
+            self.tls_ca_file.as_deref(),
+            self.tls_cert_file.as_deref(),
+            self.tls_key_file.as_deref(),
+        )
     }
 
     /// Creates options for one server or a comma-separated list.

@@ -22,6 +22,7 @@ mod reply;
 pub mod scheduler;
 mod subject;
 mod text;
+mod tls_files;
 
 pub use berth_proto as proto;
 

@@ -5,7 +5,7 @@ use async_nats::ServerAddr;
 use super::ConnectError;
 use crate::connect::{Auth, Secret, redact_userinfo};
 
-/// Returns the servers without userinfo, and the userinfo of the first server.
+/// Returns the servers without userinfo, and the userinfo, which applies to all servers.
 pub(super) fn servers(lists: &[String]) -> Result<(Vec<ServerAddr>, Auth), ConnectError> {
     let mut servers = Vec::new();
     let mut auth = Auth::None;
@@ -19,8 +19,10 @@ pub(super) fn servers(lists: &[String]) -> Result<(Vec<ServerAddr>, Auth), Conne
         if url.host_str().is_none_or(str::is_empty) {
             return Err(invalid());
         }
-        if servers.is_empty() {
-            auth = userinfo(url.username(), url.password());
+        match userinfo(url.username(), url.password()) {
+            Auth::None => {}
+            other if auth == Auth::None || auth == other => auth = other,
+            _ => return Err(ConnectError::AmbiguousUserinfo),
         }
         url.set_username("").map_err(|()| invalid())?;
         url.set_password(None).map_err(|()| invalid())?;
@@ -85,6 +87,32 @@ mod tests {
         );
         let token = super::servers(&["tok@a".to_owned()]).unwrap().1;
         assert_eq!(token, Auth::Token("tok".into()));
+    }
+
+    #[test]
+    fn userinfo_applies_to_all_servers() {
+        let auth = |lists: &[&str]| {
+            let lists: Vec<_> = lists.iter().map(ToString::to_string).collect();
+            servers(&lists).map(|(_, auth)| auth)
+        };
+        let token = Auth::Token("tok".into());
+        for lists in [
+            &["nats://a,tok@b"][..],
+            &["tok@a,tok@b", "c"],
+            &["a", "b", "nats://tok@c"],
+        ] {
+            assert_eq!(auth(lists).unwrap(), token, "{lists:?}");
+        }
+        for lists in [
+            &["tok@a,other@b"][..],
+            &["tok@a", "tok:tok@b"],
+            &["u:p@a", "u:q@b"],
+        ] {
+            assert!(
+                matches!(auth(lists), Err(ConnectError::AmbiguousUserinfo)),
+                "{lists:?}"
+            );
+        }
     }
 
     #[test]

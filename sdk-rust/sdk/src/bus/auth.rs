@@ -6,13 +6,18 @@ use async_nats::AuthError;
 use nkeys::KeyPair;
 
 use super::ConnectError;
+use super::attempt::with_source;
 use crate::connect::Auth;
 
-/// Returns NATS options with these credentials. Files are read once now, to report errors early,
-/// and again for each connection, because they may be rotated.
-pub(super) fn options_with(auth: Auth) -> Result<async_nats::ConnectOptions, ConnectError> {
+/// Returns NATS options with these credentials. `userinfo` from a URL replaces `auth`; only beside
+/// a credentials file, both are sent, and the server chooses. Files are read once now, to report
+/// errors early, and again for each connection, because they may be rotated.
+pub(super) fn options_with(
+    auth: Auth,
+    userinfo: Auth,
+) -> Result<async_nats::ConnectOptions, ConnectError> {
     let nats = async_nats::ConnectOptions::new();
-    match auth {
+    match effective(auth, &userinfo) {
         Auth::None => Ok(nats),
         Auth::Token(token) => Ok(nats.token(token.expose().to_owned())),
         Auth::UserPassword { user, password } => {
@@ -22,10 +27,33 @@ pub(super) fn options_with(auth: Auth) -> Result<async_nats::ConnectOptions, Con
             // Reports invalid files and keys before the first connection.
             sign(&signing, b"test")?;
             Ok(async_nats::ConnectOptions::with_auth_callback(
-                move |nonce| std::future::ready(sign(&signing, &nonce).map_err(AuthError::new)),
+                move |nonce| {
+                    let signed = sign(&signing, &nonce).map(|signed| add(signed, &userinfo));
+                    std::future::ready(signed.map_err(|error| AuthError::new(with_source(&error))))
+                },
             ))
         }
     }
+}
+
+/// Returns the credentials that a client with `userinfo` in its URL uses.
+pub(super) fn effective(auth: Auth, userinfo: &Auth) -> Auth {
+    match (auth, userinfo) {
+        (auth @ Auth::CredentialsFile(_), _) | (auth, Auth::None) => auth,
+        (_, userinfo) => userinfo.clone(),
+    }
+}
+
+fn add(mut signed: async_nats::Auth, userinfo: &Auth) -> async_nats::Auth {
+    match userinfo {
+        Auth::Token(token) => signed.token = Some(token.expose().to_owned()),
+        Auth::UserPassword { user, password } => {
+            signed.username = Some(user.clone());
+            signed.password = Some(password.expose().to_owned());
+        }
+        _ => {}
+    }
+    signed
 }
 
 /// Signs the nonce of the server with the private key.
@@ -41,7 +69,7 @@ fn sign(auth: &Auth, nonce: &[u8]) -> Result<async_nats::Auth, ConnectError> {
         Auth::NkeySeed(seed) => seed.expose().trim().to_owned(),
         Auth::None | Auth::Token(_) | Auth::UserPassword { .. } => return Ok(signed),
     };
-    let invalid = |_| ConnectError::InvalidCredentials(name_of(auth));
+    let invalid = |error| ConnectError::InvalidCredentials(name_of(auth), Box::new(error));
     let key = KeyPair::from_seed(&seed).map_err(invalid)?;
     signed.signature = Some(key.sign(nonce).map_err(invalid)?);
     if signed.jwt.is_none() {
@@ -72,7 +100,10 @@ fn credentials(path: &Path) -> Result<(String, String), ConnectError> {
     }
     match <[String; 2]>::try_from(parts) {
         Ok([jwt, seed]) => Ok((jwt, seed)),
-        Err(_) => Err(ConnectError::InvalidCredentials(path.display().to_string())),
+        Err(_) => Err(ConnectError::InvalidCredentials(
+            path.display().to_string(),
+            "the file does not contain one user JWT and one seed".into(),
+        )),
     }
 }
 

@@ -1,15 +1,17 @@
 //! Connecting with [`ConnectOptions`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectErrorKind, Event};
+use async_nats::{ClientError, ConnectErrorKind, Event, ServerAddr};
 use rand::RngExt;
 use tokio::sync::watch;
 
 use super::address::servers;
-use super::auth::{options_with, read};
+use super::attempt::Attempts;
+use super::auth::{effective, options_with};
 use super::{Bus, ConnectError, ConnectionState};
-use crate::connect::{Auth, ConnectOptions, redact_userinfo};
+use crate::connect::{ConnectOptions, redact_userinfo};
 
 /// Whether the first attempt to connect is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,24 +35,31 @@ const MIN_DELAY: Duration = Duration::from_millis(20);
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
 pub(super) async fn connect(options: &ConnectOptions, retry: Retry) -> Result<Bus, ConnectError> {
-    // If several crypto providers are linked in, rustls needs a default. The first one set wins.
-    let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
     let (servers, userinfo) = servers(&options.servers)?;
-    let auth = if options.auth == Auth::None {
-        userinfo
-    } else {
-        options.auth.clone()
-    };
+    let requires_tls = options.requires_tls() || servers.iter().any(ServerAddr::tls_required);
+    let auth = effective(options.auth.clone(), &userinfo);
+    let attempts = Arc::new(Attempts::new(options, &auth, servers.clone()));
+    let (failed, unresolved) = (attempts.clone(), attempts.clone());
     let (state_sender, state) = watch::channel(ConnectionState::default());
-    let mut nats = options_with(auth)?
+    let mut nats = options_with(auth, userinfo)?
         .connection_timeout(options.connect_timeout)
         .ping_interval(PING_INTERVAL)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
-        .require_tls(options.tls_required || options.tls_first)
+        .require_tls(requires_tls)
         .reconnect_delay_callback(delay)
+        // Chooses no server; only here, the client tells why the previous attempts failed.
+        .reconnect_to_server_callback(move |pool, _| {
+            failed.log_failures(&pool);
+            std::future::ready(None)
+        })
         .event_callback(move |event| {
             update(&state_sender, &event);
-            std::future::ready(())
+            let unresolved = is_unresolved(&event).then(|| unresolved.clone());
+            async move {
+                if let Some(attempts) = unresolved {
+                    attempts.log_unresolved().await;
+                }
+            }
         });
     if let Some(name) = &options.name {
         nats = nats.name(name);
@@ -61,45 +70,46 @@ pub(super) async fn connect(options: &ConnectOptions, retry: Retry) -> Result<Bu
     if options.tls_first {
         nats = nats.tls_first();
     }
-    nats = with_certificates(nats, options)?;
+    options.check_tls_files()?;
+    // The client reads the files again for each connection, so that they can be rotated.
+    if let Some(authorities) = &options.tls_ca_file {
+        nats = nats.add_root_certificates(authorities.clone());
+    }
+    if let (Some(certificate), Some(key)) = (&options.tls_cert_file, &options.tls_key_file) {
+        nats = nats.add_client_certificate(certificate.clone(), key.clone());
+    }
     if retry == Retry::Forever {
         nats = nats.retry_on_initial_connect();
     }
     let client = nats
         .connect(servers)
         .await
-        .map_err(|error| connect_error(options, error))?;
+        .map_err(|error| connect_error(options, &attempts, &error))?;
     Ok(Bus { client, state })
 }
 
-fn connect_error(options: &ConnectOptions, error: async_nats::ConnectError) -> ConnectError {
+fn connect_error(
+    options: &ConnectOptions,
+    attempts: &Attempts,
+    error: &async_nats::ConnectError,
+) -> ConnectError {
     let servers = redact_userinfo(&options.servers.join(","));
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => ConnectError::Unauthorized { servers },
+        ConnectErrorKind::AuthorizationViolation => ConnectError::Unauthorized {
+            servers,
+            credentials: attempts.credentials().to_owned(),
+        },
         _ => ConnectError::Unreachable {
             servers,
-            source: Box::new(error),
+            source: attempts.explain(&error.to_string()).into(),
         },
     }
 }
 
-fn with_certificates(
-    mut nats: async_nats::ConnectOptions,
-    options: &ConnectOptions,
-) -> Result<async_nats::ConnectOptions, ConnectError> {
-    if let Some(authorities) = &options.tls_ca_file {
-        read(authorities)?;
-        nats = nats.add_root_certificates(authorities.clone());
-    }
-    match (&options.tls_cert_file, &options.tls_key_file) {
-        (None, None) => Ok(nats),
-        (Some(certificate), Some(key)) => {
-            read(certificate)?;
-            read(key)?;
-            Ok(nats.add_client_certificate(certificate.clone(), key.clone()))
-        }
-        _ => Err(ConnectError::IncompleteKeyPair),
-    }
+/// Returns whether no name of a server could be resolved, which the client tells without the cause.
+fn is_unresolved(event: &Event) -> bool {
+    let kind = ConnectErrorKind::Dns.to_string();
+    matches!(event, Event::ClientError(ClientError::Other(error)) if *error == kind)
 }
 
 /// Returns the delay before an attempt, counted over all servers: exponential backoff, with jitter
@@ -126,6 +136,8 @@ fn update(state: &watch::Sender<ConnectionState>, event: &Event) {
             tracing::warn!("connection to the broker lost");
         }
         Event::Closed => state.send_modify(|state| state.connected = false),
+        // [`Attempts`] logs the reason.
+        Event::ClientError(ClientError::Other(kind)) => tracing::debug!(kind, "cannot connect"),
         Event::SlowConsumer(_) => tracing::warn!("slow consumer: messages dropped"),
         other => tracing::warn!(event = %other, "NATS connection event"),
     }

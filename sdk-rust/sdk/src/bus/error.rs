@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use async_nats::client::PublishErrorKind;
 
+use crate::connect::TlsFileError;
+
 /// Reason a connection cannot be established.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,9 +17,6 @@ pub enum ConnectError {
     /// The address of a server is invalid; userinfo is redacted.
     #[error("invalid NATS server address {0:?} (expected nats://host:port)")]
     InvalidAddress(String),
-    /// Either the client certificate or its key is missing.
-    #[error("the client certificate and its private key must be configured together")]
-    IncompleteKeyPair,
     /// A file cannot be read.
     #[error("cannot read {path}")]
     File {
@@ -26,14 +25,27 @@ pub enum ConnectError {
         /// Reason it cannot be read.
         source: io::Error,
     },
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     /// A seed or a credentials file has the wrong format.
     #[error("invalid NATS credentials in {0}")]
-    InvalidCredentials(String),
+    InvalidCredentials(
+        String,
+        /// The defect, without secrets.
+        #[source]
+        Box<dyn std::error::Error + Send + Sync>,
+    ),
+    /// The URLs of the servers contain different credentials.
+    #[error("the NATS URLs contain different credentials")]
+    AmbiguousUserinfo,
     /// The servers reject the credentials.
-    #[error("the NATS server at {servers} rejects the credentials")]
+    #[error("the NATS server at {servers} rejects {credentials}")]
     Unauthorized {
         /// The servers, userinfo redacted.
         servers: String,
+        /// The rejected credentials, without secrets.
+        credentials: String,
     },
     /// No server is reachable, or none is trusted.
     #[error("cannot connect to NATS at {servers}")]

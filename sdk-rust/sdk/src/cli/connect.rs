@@ -45,7 +45,7 @@ pub struct ConnectArgs {
     #[arg(global = true, hide_env_values = true)]
     nats_password: Option<Secret>,
 
-    /// Reject brokers without TLS
+    /// Reject brokers without TLS, as do tls:// and the TLS files
     #[arg(long, global = true)]
     nats_tls: bool,
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
+use crate::connect::TlsFileError;
+use crate::tls_files;
+
 /// Timeout of a TLS handshake, so that an idle peer does not occupy a connection.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -23,7 +26,8 @@ pub struct ServerTls {
 
 impl ServerTls {
     pub(super) fn read(&self) -> Result<ServerTlsConfig, GrpcError> {
-        install_crypto_provider();
+        let (certificate_file, key) = (Some(&*self.cert_file), Some(&*self.key_file));
+        tls_files::check(self.client_ca_file.as_deref(), certificate_file, key)?;
         let mut config = ServerTlsConfig::new()
             .identity(identity(&self.cert_file, &self.key_file)?)
             .timeout(HANDSHAKE_TIMEOUT);
@@ -53,7 +57,8 @@ pub struct ClientTls {
 
 impl ClientTls {
     pub(super) fn read(&self) -> Result<ClientTlsConfig, GrpcError> {
-        install_crypto_provider();
+        let (certificate_file, key) = (self.cert_file.as_deref(), self.key_file.as_deref());
+        tls_files::check(self.ca_file.as_deref(), certificate_file, key)?;
         let mut config = ClientTlsConfig::new().timeout(HANDSHAKE_TIMEOUT);
         config = match &self.ca_file {
             Some(authorities) => config.ca_certificate(certificate(authorities)?),
@@ -62,11 +67,10 @@ impl ClientTls {
         if let Some(name) = &self.server_name {
             config = config.domain_name(name);
         }
-        match (&self.cert_file, &self.key_file) {
-            (None, None) => Ok(config),
-            (Some(certificate), Some(key)) => Ok(config.identity(identity(certificate, key)?)),
-            _ => Err(GrpcError::IncompleteKeyPair),
+        if let (Some(certificate), Some(key)) = (certificate_file, key) {
+            config = config.identity(identity(certificate, key)?);
         }
+        Ok(config)
     }
 
     /// Returns whether no setting is set.
@@ -85,18 +89,10 @@ pub enum GrpcError {
     /// TLS is configured for a plaintext URL.
     #[error("URL {0:?} must be https://, because TLS is configured")]
     PlaintextUrl(String),
-    /// Either the client certificate or its key is missing.
-    #[error("the client certificate and its private key must be configured together")]
-    IncompleteKeyPair,
-    /// A file cannot be read.
-    #[error("cannot read {path}")]
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// Reason it cannot be read.
-        source: io::Error,
-    },
-    /// The files contain no valid certificates or keys.
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    TlsFiles(#[from] TlsFileError),
+    /// The certificates and keys cannot be used for gRPC.
     #[error("invalid certificate or key")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The listener cannot bind its address.
@@ -109,12 +105,6 @@ pub enum GrpcError {
     },
 }
 
-/// Sets the default crypto provider, which rustls needs if several are linked in. A provider that
-/// is already set stays.
-fn install_crypto_provider() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 fn certificate(path: &Path) -> Result<Certificate, GrpcError> {
     read(path).map(Certificate::from_pem)
 }
@@ -124,8 +114,10 @@ fn identity(certificate: &Path, key: &Path) -> Result<Identity, GrpcError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, GrpcError> {
-    std::fs::read(path).map_err(|source| GrpcError::File {
-        path: path.to_owned(),
-        source,
+    std::fs::read(path).map_err(|source| {
+        GrpcError::TlsFiles(TlsFileError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
     })
 }

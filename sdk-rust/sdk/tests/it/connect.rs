@@ -1,10 +1,11 @@
 //! The connection options of a real deployment, each against a nats-server that requires it.
 
+use std::error::Error;
 use std::path::Path;
 
 use berth_sdk::ConnectOptions;
 use berth_sdk::bus::{Bus, ConnectError};
-use berth_sdk::connect::Auth;
+use berth_sdk::connect::{Auth, TlsFileError};
 use berth_sdk::scheduler::HostClient;
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
@@ -93,7 +94,7 @@ async fn nkey_authenticates() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, ConnectError::InvalidCredentials(_)),
+        matches!(error, ConnectError::InvalidCredentials(..)),
         "{error:?}"
     );
 }
@@ -135,7 +136,7 @@ async fn credentials_file_authenticates() {
     std::fs::write(&file, "not credentials").unwrap();
     let error = Bus::connect(&options).await.unwrap_err();
     assert!(
-        matches!(error, ConnectError::InvalidCredentials(_)),
+        matches!(error, ConnectError::InvalidCredentials(..)),
         "{error:?}"
     );
     std::fs::remove_file(&file).unwrap();
@@ -193,6 +194,208 @@ async fn tls_requires_a_trusted_ca() {
     );
 }
 
+/// Returns the line that users see.
+fn with_causes(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+/// Asserts that a connection fails, and that the line for users contains all these texts.
+async fn assert_explained(options: &ConnectOptions, expected: &[&str]) {
+    let error = Bus::connect(options)
+        .await
+        .expect_err(&format!("{options:?} must fail"));
+    let line = with_causes(&error);
+    for text in expected {
+        assert!(line.contains(text), "{text:?} is missing: {line}");
+    }
+    for cause in error.source().iter().map(ToString::to_string) {
+        assert_eq!(line.matches(&cause).count(), 1, "{line}");
+    }
+    assert!(!line.contains("hunter"), "{line}");
+}
+
+/// Returns options for a server with TLS that trust a CA.
+fn with_ca(server: &NatsServer, ca: &Path) -> ConnectOptions {
+    ConnectOptions {
+        tls_ca_file: Some(ca.to_owned()),
+        ..ConnectOptions::to(format!("tls://127.0.0.1:{}", server.port()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn untrusted_servers_are_explained() {
+    let (dir, files) = CertificateFiles::generate();
+    let server = NatsServer::start_in(dir, &files.server_config(ANY_CLIENT)).await;
+    let other = files.other_ca.display().to_string();
+    let options = with_ca(&server, &files.other_ca);
+    assert_explained(
+        &options,
+        &["invalid peer certificate", &other, &options.servers[0]],
+    )
+    .await;
+    let options = ConnectOptions {
+        tls_ca_file: None,
+        ..options
+    };
+    assert_explained(&options, &["UnknownIssuer", "of the system"]).await;
+    // Each TLS file implies TLS, so that a server without it receives no credentials.
+    let plain = NatsServer::start("authorization { token: hunter2 }").await;
+    let options = ConnectOptions {
+        auth: Auth::Token("hunter2".into()),
+        servers: vec![plain.url()],
+        ..with_ca(&plain, &files.ca)
+    };
+    assert_explained(&options, &["TLS?"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unusable_tls_files_are_named() {
+    let (dir, files) = CertificateFiles::generate();
+    let server = NatsServer::start_in(dir, &files.server_config(ANY_CLIENT)).await;
+    let write = |name: &str, text: &str| {
+        let path = server.dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let ca = read(&files.ca);
+    let empty = write("empty.pem", "");
+    let key_only = write("key-only.pem", &read(&files.client_key));
+    let cut = write("cut.pem", &format!("{ca}{}", &ca[..ca.len() / 2]));
+    let pem = |text| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+    let broken = write("broken.pem", &pem("!!"));
+    let no_certificate = write("no-certificate.pem", &pem("eHh4"));
+    let missing = server.dir().join("missing.pem");
+    for (path, defect) in [
+        (&empty, "contains none in PEM format"),
+        (&key_only, "contains none in PEM format"),
+        (&cut, "missing section end"),
+        (&broken, "base64"),
+        (&no_certificate, "invalid CA certificates"),
+        (&server.dir().to_owned(), "Is a directory"),
+        (&missing, "No such file"),
+    ] {
+        let name = path.display().to_string();
+        assert_explained(&with_ca(&server, path), &[&name, defect]).await;
+    }
+    for (certificate, key, named, defect) in [
+        (
+            &files.client_cert,
+            &files.server_key,
+            &files.server_key,
+            "KeyMismatch",
+        ),
+        (
+            &empty,
+            &files.client_key,
+            &empty,
+            "contains none in PEM format",
+        ),
+        (
+            &files.client_cert,
+            &empty,
+            &empty,
+            "contains none in PEM format",
+        ),
+        (
+            &files.client_cert,
+            &files.client_cert,
+            &files.client_cert,
+            "invalid private key",
+        ),
+        (&files.client_cert, &missing, &missing, "No such file"),
+    ] {
+        let options = ConnectOptions {
+            tls_cert_file: Some(certificate.clone()),
+            tls_key_file: Some(key.clone()),
+            ..with_ca(&server, &files.ca)
+        };
+        assert_explained(&options, &[&named.display().to_string(), defect]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expired_certificate_is_named_as_such() {
+    let (dir, files) = CertificateFiles::generate_expired();
+    let server = NatsServer::start_in(dir, &files.server_config(ANY_CLIENT)).await;
+    let options = ConnectOptions {
+        tls_ca_file: Some(files.ca.clone()),
+        ..ConnectOptions::to(format!("tls://127.0.0.1:{}", server.port()))
+    };
+    assert_explained(
+        &options,
+        &["certificate expired", &files.ca.display().to_string()],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rejected_credentials_are_named() {
+    let (key, other) = (KeyPair::new_user(), KeyPair::new_user());
+    let server = NatsServer::start(&format!(
+        "authorization {{ users: [ {{user: ann, password: hunter2}}, {{nkey: {}}} ] }}",
+        key.public_key()
+    ))
+    .await;
+    let file = server.dir().join("seed.nk");
+    std::fs::write(&file, other.seed().unwrap()).unwrap();
+    let path = file.display().to_string();
+    let password = Auth::UserPassword {
+        user: "ann".into(),
+        password: "hunter3".into(),
+    };
+    for (auth, expected) in [
+        (Auth::None, "a client without credentials"),
+        (Auth::Token("hunter3".into()), "the token"),
+        (password, "the password of user \"ann\""),
+        (Auth::NkeySeedFile(file.clone()), path.as_str()),
+    ] {
+        assert_explained(&options_with(&server, auth), &[expected, "rejects"]).await;
+    }
+    std::fs::write(&file, "hunter4").unwrap();
+    assert_explained(
+        &options_with(&server, Auth::NkeySeedFile(file)),
+        &[&path, "invalid NATS"],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn userinfo_in_url_replaces_other_credentials() {
+    let key = KeyPair::new_user();
+    let server = NatsServer::start(&format!(
+        "authorization {{ users: [ {{user: ann, password: a}}, \
+         {{user: bob, password: b, permissions: {{publish: nothing}}}}, {{nkey: {}}} ] }}",
+        key.public_key()
+    ))
+    .await;
+    let bob = |password: &str| Auth::UserPassword {
+        user: "bob".into(),
+        password: password.into(),
+    };
+    let in_url = |userinfo: &str, auth| ConnectOptions {
+        auth,
+        ..ConnectOptions::to(server.url().replace("//", &format!("//{userinfo}@")))
+    };
+    for auth in [
+        Auth::None,
+        Auth::Token("t".into()),
+        bob("b"),
+        bob("wrong"),
+        Auth::NkeySeed(key.seed().unwrap().into()),
+    ] {
+        assert_connects(&in_url("ann:a", auth)).await;
+    }
+    // Rejected credentials in the URL are not replaced by valid ones.
+    assert_unauthorized(&in_url("ann:wrong", bob("b"))).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_first_matches_handshake_first() {
     let (dir, files) = CertificateFiles::generate();
@@ -232,7 +435,7 @@ async fn mutual_tls_requires_a_client_certificate() {
     };
     assert!(matches!(
         Bus::connect(&incomplete).await,
-        Err(ConnectError::IncompleteKeyPair)
+        Err(ConnectError::Tls(TlsFileError::IncompleteKeyPair))
     ));
 }
 

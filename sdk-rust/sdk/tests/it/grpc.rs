@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use berth_sdk::ConnectOptions;
 use berth_sdk::bus::Bus;
+use berth_sdk::connect::TlsFileError;
 use berth_sdk::grpc::{
     Channel, ChannelOptions, ClientTls, GrpcError, Heartbeats, HostEndpoints, Listener, ServerTls,
 };
@@ -466,8 +467,39 @@ async fn mutual_tls_requires_a_client_certificate() {
     };
     assert!(matches!(
         Channel::open(&options).await,
-        Err(GrpcError::IncompleteKeyPair)
+        Err(GrpcError::TlsFiles(TlsFileError::IncompleteKeyPair))
     ));
+}
+
+#[tokio::test]
+async fn unusable_tls_files_are_named() {
+    let (dir, files) = CertificateFiles::generate();
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let tls = ClientTls {
+        ca_file: Some(empty.clone()),
+        ..ClientTls::default()
+    };
+    let options = ChannelOptions {
+        tls,
+        ..ChannelOptions::to("https://127.0.0.1:1")
+    };
+    let error = Channel::open(&options).await.unwrap_err().to_string();
+    assert!(error.contains("empty.pem"), "{error}");
+    for (cert_file, key_file, client_ca_file) in [
+        (&empty, &files.server_key, None),
+        (&files.server_cert, &empty, None),
+        (&files.server_cert, &files.server_key, Some(empty.clone())),
+    ] {
+        let tls = ServerTls {
+            cert_file: cert_file.clone(),
+            key_file: key_file.clone(),
+            client_ca_file,
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let error = Listener::bind(address, Some(&tls)).await.unwrap_err();
+        assert!(error.to_string().contains("empty.pem"), "{error}");
+    }
 }
 
 #[tokio::test]

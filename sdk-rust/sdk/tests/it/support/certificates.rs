@@ -14,6 +14,15 @@ pub struct CertificateFiles {
 
 impl CertificateFiles {
     pub fn generate() -> (tempfile::TempDir, Self) {
+        Self::generate_with(|_| {})
+    }
+
+    /// Generates certificates that have expired.
+    pub fn generate_expired() -> (tempfile::TempDir, Self) {
+        Self::generate_with(|leaf| leaf.not_after = rcgen::date_time_ymd(2020, 1, 1))
+    }
+
+    fn generate_with(change: impl Fn(&mut rcgen::CertificateParams)) -> (tempfile::TempDir, Self) {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| {
             let path = dir.path().join(name);
@@ -30,7 +39,8 @@ impl CertificateFiles {
         let signed = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             let key = rcgen::KeyPair::generate().unwrap();
-            let params = rcgen::CertificateParams::new(names).unwrap();
+            let mut params = rcgen::CertificateParams::new(names).unwrap();
+            change(&mut params);
             (
                 params.signed_by(&key, &ca).unwrap().pem(),
                 key.serialize_pem(),
