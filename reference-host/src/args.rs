@@ -87,7 +87,7 @@ struct HostArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::label)]
     labels: Vec<(String, String)>,
 
-    /// Listen address of the HTTP ingress, such as 0.0.0.0:8000; port 0 picks a free port
+    /// Listen address of the HTTP ingress, such as [::]:8000; port 0 picks a free port
     /// [default: no ingress]
     #[arg(long, value_name = "IP:PORT")]
     http_addr: Option<SocketAddr>,

@@ -137,7 +137,7 @@ impl Endpoints {
     ///
     /// The address cannot be bound.
     pub async fn listen(self, address: SocketAddr, serves: Serves) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = berth_sdk::listen::bind(address)?;
         let local = listener.local_addr()?;
         if serves != Serves::Probes {
             self.metrics.set_served();

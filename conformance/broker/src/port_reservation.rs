@@ -1,7 +1,7 @@
 //! A TCP port that stays reserved while nothing listens on it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::net::{TcpListener, TcpSocket};
@@ -60,7 +60,20 @@ impl PortReservation {
     }
 }
 
+/// Binds an address. `[::]` stands for all addresses of both families, and for all IPv4 addresses
+/// on a system without IPv6.
 fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
+    match bind_one(addr) {
+        Err(error)
+            if addr.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            bind_one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port())))
+        }
+        result => result,
+    }
+}
+
+fn bind_one(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() {
         TcpSocket::new_v4()
     } else {
@@ -74,8 +87,6 @@ fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[tokio::test]

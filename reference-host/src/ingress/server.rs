@@ -11,7 +11,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -62,9 +61,7 @@ impl Server {
         let error = |source| ServerError { address, source };
         // A Tokio socket belongs to the runtime in which it is created.
         let _entered = guest_runtime.enter();
-        let listener = std::net::TcpListener::bind(address).map_err(error)?;
-        listener.set_nonblocking(true).map_err(error)?;
-        let listener = TcpListener::from_std(listener).map_err(error)?;
+        let listener = berth_sdk::listen::bind(address).map_err(error)?;
         let address = listener.local_addr().map_err(error)?;
         let limits = ConnectionLimits {
             connections_max,

@@ -2,6 +2,7 @@
 //! deadlines that begin with the accept, and idle connections that give way to new ones.
 
 mod activity;
+mod bind;
 mod stream;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::activity::Activity;
+pub use self::bind::bind;
 pub use self::stream::ConnectionStream;
 
 /// Delay before the next accept after a failure, so that the loop does not spin while file

@@ -36,7 +36,10 @@ pub(super) fn listen(address: SocketAddr, handler: Arc<Handler>) -> io::Result<T
 /// The socket is bound and never listens: while no server listens, the port refuses connections,
 /// and no other process can bind it.
 pub(super) fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
     socket.set_reuseport(true)?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

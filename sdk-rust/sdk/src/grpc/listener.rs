@@ -52,7 +52,7 @@ impl Listener {
     pub async fn bind(address: SocketAddr, tls: Option<&ServerTls>) -> Result<Self, GrpcError> {
         let tls = tls.map(ServerTls::read).transpose()?;
         let bind_error = |source| GrpcError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+        let listener = crate::listen::bind(address).map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
         Ok(Self {
             listener,
