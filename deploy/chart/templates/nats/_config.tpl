@@ -11,6 +11,7 @@ below. Takes the group's name. */}}
 {{- $prefixToken := "{{left(1,6)}}" -}}
 {{- $idToken := "{{wildcard(1)}}" -}}
 {{- $groups := (include "berth.groups" . | fromJson).groups -}}
+# nats-server listens on all addresses of both families.
 listen: "0.0.0.0:4222"
 http: "0.0.0.0:8222"
 tls {
@@ -42,9 +43,13 @@ accounts {
       {{- $account := printf "group-%s" .name | quote }}
       {{- $prefix := include "berth.idPrefix" .name }}
       {stream: {account: {{ $account }}, subject: "heartbeats.{{ $prefix }}.*"}, to: "runtime.operator.heartbeat.*"}
+      {service: {account: {{ $account }}, subject: "berth.ext.v1.discover"}}
       {{- range $commands }}
       {service: {account: {{ $account }}, subject: "runtime.host.*.{{ . }}"}, to: "commands.{{ $prefix }}.*.{{ . }}"}
       {{- end }}
+      {{- end }}
+      {{- if .Values.nats.boundHosts }}
+      {service: {account: "bound", subject: "berth.ext.v1.discover"}}
       {{- end }}
       {{- range $host := .Values.nats.boundHosts }}
       {{- range $groups }}
@@ -76,6 +81,8 @@ accounts {
     exports: [
       {stream: "heartbeats.{{ $prefix }}.*", accounts: ["scheduler"]}
       {service: "runtime.host.*.>", accounts: ["scheduler"]}
+      # All hosts of the group reply.
+      {service: "berth.ext.v1.discover", response: stream, accounts: ["scheduler"]}
     ]
   }
   {{- end }}
@@ -98,6 +105,7 @@ accounts {
       {stream: "runtime.operator.heartbeat.{{ .id }}", accounts: ["scheduler"]}
       {{- end }}
       {service: "runtime.host.*.>", accounts: ["scheduler"]}
+      {service: "berth.ext.v1.discover", response: stream, accounts: ["scheduler"]}
     ]
   }
   {{- end }}

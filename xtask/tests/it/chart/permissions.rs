@@ -57,6 +57,41 @@ fn scheduler_reaches_every_host_and_hosts_reach_only_the_scheduler() {
 }
 
 #[test]
+fn discovery_reaches_all_hosts_and_only_the_scheduler_asks() {
+    let mut bus = Bus::start();
+    assert_eq!(bus.scheduler.subscribe("_INBOX.s.*"), "");
+    for host in &mut bus.hosts {
+        assert_eq!(host.client.subscribe("berth.ext.v1.discover"), "");
+    }
+    for round in 1..=2 {
+        let inbox = format!("_INBOX.s.{round}");
+        let published = bus.scheduler.publish("berth.ext.v1.discover", &inbox, "");
+        assert_eq!(published, "");
+        for host in &mut bus.hosts {
+            let request = host.client.flush();
+            assert_eq!(request.matches("MSG ").count(), 1, "{}: {request}", host.id);
+            let reply_to = reply_subject(&request).to_owned();
+            assert_eq!(host.client.publish(&reply_to, "", &host.id), "");
+            let again = host.client.publish(&reply_to, "", &host.id);
+            assert!(
+                again.contains("Permissions Violation for Publish"),
+                "{again}"
+            );
+            let id = &host.id;
+            let reply = format!("MSG {inbox} 1 {}\r\n{id}\r\n", id.len());
+            assert_eq!(bus.scheduler.flush(), reply);
+        }
+    }
+    for host in &mut bus.hosts {
+        let output = host.client.publish("berth.ext.v1.discover", "_INBOX.x", "");
+        assert!(
+            output.contains("Permissions Violation for Publish"),
+            "{output}"
+        );
+    }
+}
+
+#[test]
 fn hosts_can_neither_read_nor_command_other_hosts() {
     let mut bus = Bus::start();
     assert_eq!(bus.scheduler.subscribe("runtime.operator.heartbeat.*"), "");
