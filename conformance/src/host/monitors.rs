@@ -114,13 +114,13 @@ impl MonitorContext {
 
     fn record_request(&mut self, frame: &Frame) {
         let Some(reply) = &frame.reply else { return };
-        // A host id is one token, so the command follows the third dot.
-        let command = frame
-            .subject
-            .splitn(4, '.')
-            .nth(3)
-            .unwrap_or_default()
-            .to_owned();
+        let command = if frame.subject == crate::wire::nats::DISCOVER {
+            "heartbeat" // the reply is the same
+        } else {
+            // A host id is one token, so the command follows the third dot.
+            frame.subject.splitn(4, '.').nth(3).unwrap_or_default()
+        };
+        let command = command.to_owned();
         if self.requests.len() >= MAX_REQUESTS {
             self.requests.clear();
         }

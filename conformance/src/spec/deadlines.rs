@@ -23,6 +23,8 @@ const fn deadline(limit_ms: u64, requirement: &'static Requirement) -> Deadline 
 
 /// Time from any request but a start to its reply. After this time, a missing reply is final.
 pub const REPLY: Deadline = deadline(5_000, &req::HOST_WIRE_016);
+/// Time from a discovery request to the reply.
+pub const DISCOVERY: Deadline = deadline(1_000, &req::HOST_EXT_003);
 /// Time from a start to its reply.
 pub const START_REPLY: Deadline = deadline(60_000, &req::HOST_START_011);
 /// Time from a start that is still in progress to the reply STARTING.

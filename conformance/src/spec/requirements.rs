@@ -353,6 +353,7 @@ pub static ALL: &[&Requirement] = &[
     &HOST_SEC_003,
     &HOST_EXT_001,
     &HOST_EXT_002,
+    &HOST_EXT_003,
 ];
 
 /// All requirements for schedulers, in the order of the index.
@@ -2834,6 +2835,19 @@ pub static HOST_EXT_002: Requirement = Requirement {
     page: "versioning.md",
     breaks: None,
     excluded: Some("A permission cannot be violated; HOST-EXT-001 covers the announcement."),
+};
+
+/// A host with the label `berth.dev/discover` MUST reply to a request on `berth.ext.v1.discover` with its HostHeartbeat within 1 s, unless another such request arrived in the second before.
+pub static HOST_EXT_003: Requirement = Requirement {
+    id: "HOST-EXT-003",
+    level: Level::Must,
+    profile: Profile::Core,
+    sentence: "A host with the label `berth.dev/discover` MUST reply to a request on `berth.ext.v1.discover` with its HostHeartbeat within 1 s, unless another such request arrived in the second before.",
+    why: "A scheduler that starts waits for these replies, not for the next heartbeats.",
+    origin: "design",
+    page: "versioning.md",
+    breaks: Some(Breaks::Mutant("announces-discovery-only")),
+    excluded: None,
 };
 
 /// A scheduler MUST write only fields that are defined in the schema, at every level of a request.

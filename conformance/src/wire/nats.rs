@@ -37,6 +37,9 @@ pub const HEARTBEATS: &str = "runtime.operator.heartbeat.>";
 /// Prefix of heartbeat subjects; the host id follows.
 pub const HEARTBEAT_PREFIX: &str = "runtime.operator.heartbeat.";
 
+/// Subject of discovery requests, which all hosts with the extension receive.
+pub const DISCOVER: &str = "berth.ext.v1.discover";
+
 /// Returns the wildcard subject of all commands to a host.
 pub fn commands_subject(host_id: &str) -> String {
     command_subject(host_id, ">")

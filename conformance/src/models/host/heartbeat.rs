@@ -98,6 +98,9 @@ impl Identity {
         if self.mutant == Some(Mutant::FalseExtensionLabel) {
             labels.push(("berth.dev/teleport", "false"));
         }
+        if self.mutant == Some(Mutant::AnnouncesDiscoveryOnly) {
+            labels.push(("berth.dev/discover", "true"));
+        }
         let labels = labels
             .into_iter()
             .map(|(name, value)| (name.to_owned(), json!(value)));

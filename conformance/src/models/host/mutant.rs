@@ -190,6 +190,8 @@ mutants! {
     CredentialInMessage "credential-in-message" "Quotes the pull secret when a pull fails.";
     CredentialInLog "credential-in-log" "Logs each request, including the pull secret.";
     FalseExtensionLabel "false-extension-label" "Announces an extension with the value false.";
+    AnnouncesDiscoveryOnly "announces-discovery-only"
+        "Announces discovery, but does not reply to discovery requests.";
 }
 
 impl Mutant {
