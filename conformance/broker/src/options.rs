@@ -24,7 +24,8 @@ pub struct BrokerOptions {
     pub max_pings_out: u32,
     /// Credentials that clients must present. Default: none.
     pub auth: Auth,
-    /// Time within which a client must present its credentials. Default: 2 s, as in nats-server.
+    /// Time within which a client must present its credentials, or send anything if it needs none.
+    /// Default: 2 s, as in nats-server for credentials.
     pub auth_timeout: Duration,
     /// Maximum number of connections. Default: 8192.
     pub max_connections: usize,

@@ -153,11 +153,11 @@ impl Connection {
         let deadline = tokio::time::sleep(self.router.options.auth_timeout);
         let mut deadline = std::pin::pin!(deadline);
         loop {
-            let authenticated = self.session.is_authenticated();
+            let established = self.session.is_established();
             let read = tokio::select! {
                 biased;
                 () = &mut close => return Err(End::Disconnected),
-                () = &mut deadline, if !authenticated => {
+                () = &mut deadline, if !established => {
                     self.router.disconnect(&self.client, DisconnectReason::AuthTimeout);
                     return Err(End::Disconnected);
                 }

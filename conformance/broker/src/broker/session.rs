@@ -20,6 +20,8 @@ pub(super) struct Session {
     options: ClientOptions,
     /// The client has presented valid credentials, or needs none.
     authenticated: bool,
+    /// The client has sent an operation.
+    has_sent: bool,
     /// Unanswered pings; shared with the task that sends them.
     pings_out: Arc<AtomicU64>,
     /// Subscriptions by id. Exhausted ones, which have reached their maximum number of messages,
@@ -42,6 +44,7 @@ impl Session {
     pub(super) fn new(router: Arc<Router>, client: Arc<Client>, pings_out: Arc<AtomicU64>) -> Self {
         Self {
             authenticated: matches!(router.options.auth, Auth::None),
+            has_sent: false,
             options: ClientOptions::default(),
             scratch: PublishScratch::new(client.id.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             subscriptions: HashMap::new(),
@@ -54,6 +57,7 @@ impl Session {
 
     /// Executes one operation.
     pub(super) fn handle(&mut self, op: ClientOp) -> Result<(), FatalError> {
+        self.has_sent = true;
         if let ClientOp::Connect(json) = op {
             return self.connect(&json);
         }
@@ -86,9 +90,10 @@ impl Session {
         }
     }
 
-    /// Returns whether the client has presented valid credentials, or needs none.
-    pub(super) fn is_authenticated(&self) -> bool {
-        self.authenticated
+    /// Returns whether the client has sent an operation, and has presented valid credentials or
+    /// needs none.
+    pub(super) fn is_established(&self) -> bool {
+        self.authenticated && self.has_sent
     }
 
     /// Takes the clients to flush after a batch of operations.

@@ -95,6 +95,25 @@ async fn exhausted_subscriptions_do_not_count_towards_the_limit() {
 }
 
 #[tokio::test]
+async fn silent_clients_lose_their_places() {
+    let options = BrokerOptions {
+        max_connections: 2,
+        auth_timeout: Duration::from_millis(50),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::start(options).await.unwrap();
+    let mut silent = RawClient::open(broker.addr()).await;
+    let mut client = RawClient::connect_default(broker.addr()).await;
+    assert_eq!(silent.close_error().await, "Authentication Timeout");
+    eventually("a connection is free", async || {
+        broker.stats().connections == 1
+    })
+    .await;
+    RawClient::connect_default(broker.addr()).await;
+    assert_eq!(client.sync().await, []);
+}
+
+#[tokio::test]
 async fn limits_connections_and_subscriptions() {
     let options = BrokerOptions {
         max_connections: 2,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use berth_broker::{Broker, BrokerOptions};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,10 @@ use crate::failure::Failure;
 /// Heartbeat interval of the hosts, shorter than the default of 15 s.
 const HEARTBEAT_INTERVAL: &str = "2s";
 
+/// Limit of open files that is asked for at most: a file for each of the broker's connections, with
+/// headroom. Some systems refuse more.
+const WANTED_FILES: u64 = 1 << 16;
+
 /// Runs until SIGINT, SIGTERM or SIGHUP, and leaves no process behind.
 pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
     let mut signals = [
@@ -25,6 +30,7 @@ pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
         signal(SignalKind::terminate())?,
         signal(SignalKind::hangup())?,
     ];
+    raise_file_limit();
     let dir = &args.dir;
     std::fs::create_dir_all(dir).map_err(|source| Failure::CreateDirectory(dir.clone(), source))?;
     let options = BrokerOptions {
@@ -67,6 +73,20 @@ pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
         () = any_signal(&mut signals) => {}
     }
     outcome
+}
+
+/// Raises the soft limit of open files, which is often low, towards the hard limit.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(
+            Resource::RLIMIT_NOFILE,
+            hard.min(WANTED_FILES).max(soft),
+            hard,
+        )
+    });
+    if let Err(error) = raised {
+        eprintln!("cannot raise the limit of open files: {error}");
+    }
 }
 
 /// Child processes that are stopped together.

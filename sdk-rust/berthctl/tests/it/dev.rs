@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use berth_conformance::spec::roles::Role;
@@ -34,18 +34,28 @@ impl Dev {
         manifests: &Path,
         registry: &str,
     ) -> Self {
+        let mut command = Self::command(manifests, registry);
+        command.envs(variables);
+        Self::spawn(command)
+    }
+
+    fn command(manifests: &Path, registry: &str) -> Command {
         let manifests = manifests.to_str().unwrap();
         let flags = ["--nats-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"];
-        let mut child = berthctl(
+        let mut command = berthctl(
             "nats://unused.example",
             &["dev", manifests, "--insecure-registry", registry],
-        )
-        .args(flags)
-        .envs(variables)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        );
+        command.args(flags);
+        command
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut first = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut first)
@@ -247,4 +257,28 @@ fn wait_until(condition: impl Fn() -> bool) {
     while !condition() {
         assert!(started_at.elapsed() < TIMEOUT, "not within {TIMEOUT:?}");
     }
+}
+
+#[test]
+fn broker_may_open_as_many_files_as_the_system_permits() {
+    let manifests = tempfile::tempdir().unwrap();
+    let dev = Dev::command(manifests.path(), "127.0.0.1:1");
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -S -n 100; exec \"$0\" \"$@\""])
+        .arg(dev.get_program())
+        .args(dev.get_args());
+    for (name, value) in dev.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    let dev = Dev::spawn(limited);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", dev.pid())).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<&str> = files.unwrap().split_whitespace().skip(3).collect();
+    assert_ne!(numbers[0], "100", "{limits}");
 }
