@@ -235,13 +235,13 @@ func TestRotatedNkeyIsUsedAtReconnect(t *testing.T) {
 	newKey, newSeed := newNkey(t)
 	b := newBroker(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: oldKey}} })
 	seedFile := write(t, "user.nk", oldSeed)
+	var logged lockedBuffer
+	options := berth.ConnectOptions{
+		Servers: []string{b.url()}, NkeySeedFile: seedFile, Logger: slog.New(slog.NewTextHandler(&logged, nil)),
+	}
 	connect := map[string]func() (*nats.Conn, error){
-		"Connect": func() (*nats.Conn, error) {
-			return berth.Connect(t.Context(), berth.ConnectOptions{Servers: []string{b.url()}, NkeySeedFile: seedFile})
-		},
-		"ConnectWithRetry": func() (*nats.Conn, error) {
-			return berth.ConnectWithRetry(berth.ConnectOptions{Servers: []string{b.url()}, NkeySeedFile: seedFile})
-		},
+		"Connect":          func() (*nats.Conn, error) { return berth.Connect(t.Context(), options) },
+		"ConnectWithRetry": func() (*nats.Conn, error) { return berth.ConnectWithRetry(options) },
 	}
 	var conns []*nats.Conn
 	for name, connect := range connect {
@@ -256,7 +256,7 @@ func TestRotatedNkeyIsUsedAtReconnect(t *testing.T) {
 	b.options.Nkeys = []*server.NkeyUser{{Nkey: newKey}}
 	b.start()
 	rotate(t, seedFile, []byte("")) // an attempt in the middle of a rotation fails, and is repeated
-	<-time.After(300 * time.Millisecond)
+	eventually(t, "an attempt with the empty file", func() bool { return strings.Contains(logged.String(), seedFile) })
 	rotate(t, seedFile, newSeed)
 	for _, conn := range conns {
 		eventually(t, "reconnect with the new nkey", conn.IsConnected)
