@@ -1,5 +1,8 @@
 //! File descriptors of the process: the limit, and its division between the parts of the host.
 
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Limit that is assumed if the system does not tell it: the smallest one in use.
@@ -19,6 +22,10 @@ const INGRESS_CONNECTIONS_MAX: u64 = 4096;
 /// Limit of connections to gRPC. Each scheduler needs one.
 const GRPC_CONNECTIONS_MAX: u64 = 256;
 
+/// Number of open descriptors from which on guests may open no more. It belongs to the process, as
+/// its limit does.
+static GUESTS_END_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+
 /// The division of the descriptors of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorBudget {
@@ -28,6 +35,8 @@ pub struct DescriptorBudget {
     pub ingress_connections_max: usize,
     /// Connections to gRPC.
     pub grpc_connections_max: usize,
+    /// Number of open descriptors from which on guests may open no more.
+    pub guests_end_at: u64,
 }
 
 impl DescriptorBudget {
@@ -41,6 +50,7 @@ impl DescriptorBudget {
             limit,
             ingress_connections_max: usize::try_from(ingress).unwrap_or(usize::MAX),
             grpc_connections_max: usize::try_from(grpc).unwrap_or(usize::MAX),
+            guests_end_at: limit - reserve,
         }
     }
 }
@@ -64,6 +74,7 @@ pub fn claim() -> DescriptorBudget {
         }
     };
     let budget = DescriptorBudget::of(limit);
+    GUESTS_END_AT.store(budget.guests_end_at, Ordering::Relaxed);
     let ingress_connections = budget.ingress_connections_max;
     tracing::info!(
         limit,
@@ -72,6 +83,14 @@ pub fn claim() -> DescriptorBudget {
         "open files are limited"
     );
     budget
+}
+
+/// Returns whether guests may open a socket or a file. A new descriptor gets the lowest number that
+/// is free, so its number tells how many are open at least.
+pub fn guests_may_open() -> bool {
+    let end = GUESTS_END_AT.load(Ordering::Relaxed);
+    let duplicate = std::io::stderr().as_fd().try_clone_to_owned();
+    duplicate.is_ok_and(|new| u64::try_from(new.as_raw_fd()).is_ok_and(|number| number < end))
 }
 
 #[cfg(test)]
@@ -83,6 +102,7 @@ mod tests {
         for limit in [3, 64, 256, 1024, 4096, 1 << 20, u64::MAX] {
             let budget = DescriptorBudget::of(limit);
             let taken = budget.ingress_connections_max + budget.grpc_connections_max;
+            assert!(budget.guests_end_at <= limit && budget.guests_end_at >= limit / 4 * 3);
             assert!(budget.ingress_connections_max > 0 && budget.grpc_connections_max > 0);
             assert!(limit < 8 || (taken as u64) < limit / 4 * 3, "{budget:?}");
         }

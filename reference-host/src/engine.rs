@@ -5,6 +5,7 @@
 mod compile;
 mod egress;
 mod epoch_ticker;
+mod file_guard;
 mod guest;
 mod guest_stdio;
 mod http;
@@ -47,7 +48,7 @@ pub struct Engine {
     plugins: Plugins,
     pool: MemoryPool,
     permits: Permits,
-    _ticker: EpochTicker,
+    ticker: EpochTicker,
 }
 
 /// The places of services and of requests in the host. Neither takes the others' instances.
@@ -111,7 +112,7 @@ impl Engine {
                 services: Arc::new(Semaphore::new(settings::MAX_SERVICES as usize)),
                 requests: Arc::new(Semaphore::new(settings::MAX_REQUESTS as usize)),
             },
-            _ticker: ticker,
+            ticker,
         })
     }
 
@@ -179,7 +180,8 @@ impl Engine {
             .map(|(name, _)| name)
             .find(|name| InterfaceName::parse(name).is_some_and(|name| is_handler(&name)))
             .map(str::to_owned);
-        let factory = GuestFactory::new(compiled.component.clone(), sandbox, self.pool.clone());
+        let (pool, yields) = (self.pool.clone(), self.ticker.yields());
+        let factory = GuestFactory::new(compiled.component.clone(), sandbox, pool, yields);
         Ok(Linked {
             pre,
             factory,

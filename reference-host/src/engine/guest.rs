@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::egress::{OutgoingHttp, ResolvedNames, socket_check};
+use super::epoch_ticker::Yields;
 use super::guest_stdio::GuestStdio;
 use super::memory_pool::{MemoryPool, MemoryShare};
 use super::patience::{MAX_HANDLER_RUN, Patience};
@@ -24,6 +25,13 @@ const TICKS_BETWEEN_YIELDS: u64 = 1;
 
 /// Limit of the entries of one guest table, because tables are in host memory.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
+
+/// Limit of the resources of one instance: sockets, files, streams, headers and the like. Each is
+/// in host memory, outside of the memory limit. A connection of a service takes five.
+const MAX_RESOURCES: usize = 8192;
+
+/// Limit of the headers in one resource, as of those in a request to the ingress.
+const MAX_FIELDS_BYTES: usize = 64 << 10;
 
 /// The host state of one instance.
 pub struct Guest {
@@ -54,6 +62,7 @@ pub struct GuestFactory {
     stdout: GuestStdio,
     stderr: GuestStdio,
     pool: MemoryPool,
+    yields: Yields,
     /// Keeps the component in the cache of compiled ones while it is in use.
     _component: Arc<Component>,
 }
@@ -68,7 +77,12 @@ pub struct RequestContext {
 }
 
 impl GuestFactory {
-    pub fn new(component: Arc<Component>, sandbox: Arc<Sandbox>, pool: MemoryPool) -> Self {
+    pub fn new(
+        component: Arc<Component>,
+        sandbox: Arc<Sandbox>,
+        pool: MemoryPool,
+        yields: Yields,
+    ) -> Self {
         let stdout = GuestStdio::new(&sandbox, "stdout");
         let stderr = GuestStdio::new(&sandbox, "stderr");
         let outgoing = OutgoingHttp::new(sandbox.egress.clone());
@@ -79,6 +93,7 @@ impl GuestFactory {
             stdout,
             stderr,
             pool,
+            yields,
             _component: component,
         }
     }
@@ -92,7 +107,11 @@ impl GuestFactory {
         let mut store = Store::new(&self.engine, self.guest(request)?);
         store.limiter(|guest| &mut guest.memory);
         store.set_epoch_deadline(TICKS_BETWEEN_YIELDS);
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(TICKS_BETWEEN_YIELDS)));
+        let yields = self.yields.clone();
+        store.epoch_deadline_callback(move |_| {
+            yields.record();
+            Ok(UpdateDeadline::Yield(TICKS_BETWEEN_YIELDS))
+        });
         Ok(store)
     }
 
@@ -102,10 +121,13 @@ impl GuestFactory {
             None => (None, Arc::default()),
         };
         let resolved_names = ResolvedNames::default();
+        let (mut table, mut http) = (ResourceTable::new(), WasiHttpCtx::new());
+        table.set_max_capacity(MAX_RESOURCES);
+        http.set_field_size_limit(MAX_FIELDS_BYTES);
         Ok(Guest {
-            table: ResourceTable::new(),
+            table,
             wasi: self.wasi(&resolved_names)?,
-            http: WasiHttpCtx::new(),
+            http,
             outgoing: PatientHttp {
                 outgoing: self.outgoing.clone(),
                 patience,

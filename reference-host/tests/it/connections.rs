@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use berth_conformance::spec::roles::Role;
-use berth_sdk::proto::{LocalResources, WorkloadState};
+use berth_conformance::testbed::registry::Artifact;
+use berth_sdk::proto::{LocalResources, Service, Workload, WorkloadState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -88,4 +89,47 @@ async fn flood_leaves_descriptors_to_commands_and_pulls() {
     assert_eq!(started.state, WorkloadState::Running);
     let response = within(http::get(ingress, "hello.test", "/")).await;
     assert_eq!(response.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guest_that_hoards_sockets_leaves_descriptors_to_commands_and_pulls() {
+    let fixture = Fixture::new().await;
+    let process = HostProcess::start_with_descriptors(&fixture, 128).await;
+    let component = wat::parse_str(include_str!("hoarder.wat")).unwrap();
+    let pushed = fixture
+        .registry
+        .push("hoarder", "1", Artifact::wasm(component));
+    let hoarder = Workload {
+        service: Some(Service {
+            image: pushed.reference,
+            local_resources: Some(LocalResources {
+                allowed_hosts: vec!["example.com".into()],
+                ..LocalResources::default()
+            }),
+            ..Service::default()
+        }),
+        ..Workload::default()
+    };
+    let started = within(process.client.start("hoarder", &hoarder))
+        .await
+        .unwrap();
+    assert_eq!(started.state, WorkloadState::Running);
+    let pid = process.child.id().unwrap();
+    let open = || {
+        std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .count()
+    };
+    within(async {
+        while open() < 90 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let hello = fixture.http_workload(Role::Hello, "hello.test", LocalResources::default());
+    let started = within(process.client.start("one", &hello)).await.unwrap();
+    assert_eq!(started.state, WorkloadState::Running);
+    let response = within(http::get(process.ingress().await, "hello.test", "/")).await;
+    assert_eq!(response.status, 200);
+    assert!(open() < 128, "{} descriptors", open());
 }
