@@ -7,6 +7,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
+/// Directive for the NATS client, which repeats the same error with each attempt to connect. The
+/// bus logs it once, with its cause. A directive of the user for this target overrides it.
+const QUIET: &str = "async_nats::connector=off";
+
 /// Flags for the log.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Log")]
@@ -83,11 +87,11 @@ impl Log {
     ///
     /// Fails if the filter is invalid or the process already has a log.
     pub fn init(&self) -> Result<(), LogError> {
-        let filter =
-            EnvFilter::try_new(&self.filter).map_err(|source| LogError::InvalidFilter {
-                filter: self.filter.clone(),
-                source,
-            })?;
+        let directives = format!("{QUIET},{}", self.filter);
+        let filter = EnvFilter::try_new(directives).map_err(|source| LogError::InvalidFilter {
+            filter: self.filter.clone(),
+            source,
+        })?;
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())
