@@ -78,7 +78,7 @@ pub fn check(declared: &[WitInterface]) -> Vec<DeclarationError> {
         let serves_http = declares_handler(interface);
         if let Some(name) = interface.config.get(HOST_KEY)
             && serves_http
-            && !is_host_name(name.trim())
+            && !is_host_name(name)
         {
             errors.push(DeclarationError::HostName {
                 index,
@@ -119,7 +119,7 @@ pub fn http_host_names(declared: &[WitInterface]) -> Option<Result<Vec<String>, 
     let (mut hosts, mut aliases) = (Vec::new(), Vec::new());
     for declaration in handlers {
         if let Some(host) = declaration.config.get(HOST_KEY) {
-            hosts.push(host.trim());
+            hosts.push(host.as_str());
         }
         if let Some(list) = declaration.config.get(ALIASES_KEY) {
             aliases.extend(list.split(',').map(str::trim));
@@ -235,7 +235,7 @@ mod tests {
                 "{messages:?}"
             );
         }
-        for host in ["", "a:80", "*", "http://a", "a b"] {
+        for host in ["", "a:80", "*", "http://a", "a b", " a", "a\n"] {
             assert_eq!(messages(&[http(&[("host", host)])]).len(), 1, "{host}");
         }
     }

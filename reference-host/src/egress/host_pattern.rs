@@ -24,11 +24,9 @@ impl HostPattern {
         let (scheme, rest) = match text.split_once("://") {
             None => (None, text),
             Some((scheme, _)) if !is_scheme(scheme) => return Err("has no valid scheme".into()),
-            Some((scheme, rest)) => (
-                Some(scheme.to_ascii_lowercase()),
-                rest.strip_suffix('/').unwrap_or(rest),
-            ),
+            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
         };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#']) {
             return Err("must not include a path".into());
         }
@@ -209,6 +207,7 @@ mod tests {
             ("*.example.com", "http", ".example.com", 80, false),
             ("https://api.example", "https", "api.example", 443, true),
             ("https://api.example/", "https", "api.example", 443, true),
+            ("api.example:81/", "http", "api.example", 81, true),
             ("https://api.example", "http", "api.example", 80, false),
             ("http://*.a.example:81", "http", "x.a.example", 81, true),
             ("http://*.a.example:81", "http", "x.a.example", 80, false),
@@ -270,7 +269,9 @@ mod tests {
             ".a",
             "1http://a",
             "user@a",
-            "a/",
+            "a/v1",
+            "a//",
+            "/",
             "a_b",
             "a?x",
             "*:80:90",
