@@ -36,6 +36,12 @@ async def _http_echo(guest: Instance, request: Request) -> Response:
     return Response(bytes(body))
 
 
+async def _http_respond(_guest: Instance, request: Request) -> Response:
+    status = request.path.removeprefix("/")
+    headers = [("content-type", "application/x-berth"), ("x-berth", status), ("x-berth", "second value")]
+    return Response(bytes(range(256)) * 512, int(status), headers)
+
+
 async def _http_trap(_guest: Instance, request: Request) -> Response:
     if request.path == "/ok":
         return Response(b"ok")
@@ -195,6 +201,7 @@ HANDLERS: dict[str, Handler] = {
     "hello": _hello,
     "hello-two": _hello_two,
     "http-echo": _http_echo,
+    "http-respond": _http_respond,
     "http-trap": _http_trap,
     "http-spin": _http_spin,
     "http-alloc": _http_alloc,

@@ -60,6 +60,8 @@ roles! {
         "Serves HTTP: responds to every request with 200 and the value of its first environment variable as the body, or `hello` if it has none.";
     HttpEcho "http-echo" Component
         "Serves HTTP: responds with 200 and a body of three header lines (the method; the path with its query; the value of the request header `x-berth`, or `-`) followed by the request body, byte for byte.";
+    HttpRespond "http-respond" Component
+        "Serves HTTP: on the path `/STATUS`, responds with this status, the header `content-type` with the value `application/x-berth`, the header `x-berth` twice, with the values STATUS and `second value`, and a body of 131072 bytes that count from 0 to 255 again and again.";
     HttpTrap "http-trap" Component
         "Serves HTTP: responds to the path `/ok` with 200 and `ok`; on any other path, traps before it responds.";
     HttpSpin "http-spin" Component
@@ -112,6 +114,8 @@ roles! {
         "A component without any export: it cannot be a service.";
     Unmet "unmet" Broken
         "A component that imports `acme:nope/thing@1.0.0`, which no host offers, and serves HTTP.";
+    ServiceUnmet "service-unmet" Broken
+        "A component that imports `acme:nope/thing@1.0.0`, which no host offers, and could be a service otherwise.";
 }
 
 impl Role {

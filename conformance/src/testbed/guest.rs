@@ -79,7 +79,11 @@ mod tests {
                     .any(|package| import.starts_with(package));
                 let declares = matches!(
                     role,
-                    Role::Unmet | Role::HttpConfig | Role::HttpKeyvalue | Role::HttpLogging
+                    Role::Unmet
+                        | Role::ServiceUnmet
+                        | Role::HttpConfig
+                        | Role::HttpKeyvalue
+                        | Role::HttpLogging
                 );
                 assert!(!gated || declares, "{role} imports {import}");
             }

@@ -57,6 +57,7 @@ fn recipe(role: Role) -> Recipe {
         Role::Hello => recipe!("component", SERVING, "hello.wat"),
         Role::HelloTwo => recipe!("component", SERVING_ENVIRONMENT, "hello-two.wat"),
         Role::HttpEcho => recipe!("component", SERVING, "http-echo.wat"),
+        Role::HttpRespond => recipe!("component", SERVING, "http-respond.wat"),
         Role::HttpTrap => recipe!("component", SERVING, "http-trap.wat"),
         Role::HttpSpin => recipe!("component", SERVING_BEACON, "http-spin.wat"),
         Role::HttpAlloc => recipe!("component", SERVING, "http-alloc.wat"),
@@ -84,6 +85,7 @@ fn recipe(role: Role) -> Recipe {
             recipe!("service", CALLING_CLOCK, "service-ok-after-300ms.wat")
         }
         Role::Unmet => recipe!("unmet", SERVING, "unmet.wat"),
+        Role::ServiceUnmet => recipe!("service-unmet", &[MEMORY], "service-unmet.wat"),
         Role::Idle | Role::NoRun => Recipe::Component {
             world: "empty",
             parts: &[],

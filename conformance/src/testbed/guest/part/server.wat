@@ -41,8 +41,9 @@
     (i32.eq (i32.load8_u offset=2 (global.get $path_ptr)) (i32.const 0x6b))))
 
 (func $begin_response (param $out i32)
-  (local $response i32)
-  (local.set $response (call $new_response (call $new_fields)))
+  (call $begin (local.get $out) (call $new_response (call $new_fields))))
+
+(func $begin (param $out i32) (param $response i32)
   (call $response_body (local.get $response) (i32.const 0))
   (global.set $body (i32.load (i32.const 4)))
   (call $body_stream (global.get $body) (i32.const 0))
