@@ -1,13 +1,18 @@
 //! Checks for hosts: the tables of all sections, in the order of reports.
 
+mod admission;
+pub mod allow_lists;
 pub mod credentials;
 pub mod egress;
 pub mod extensions;
 pub mod heartbeat;
 pub mod http;
+pub mod http_messages;
+pub mod http_names;
 pub mod image_progress;
 mod image_support;
 pub mod images;
+pub mod imports;
 pub mod json;
 pub mod outages;
 pub mod resilience;
@@ -24,6 +29,7 @@ pub mod status;
 pub mod stop;
 pub mod stop_guests;
 pub mod stop_starts;
+pub mod volumes;
 pub mod wire;
 pub mod workload_count;
 
@@ -51,7 +57,12 @@ pub const TABLES: &[&[Check]] = &[
     image_progress::CHECKS,
     credentials::CHECKS,
     http::CHECKS,
+    http_names::CHECKS,
+    http_messages::CHECKS,
     resources::CHECKS,
+    allow_lists::CHECKS,
+    imports::CHECKS,
+    volumes::CHECKS,
     egress::CHECKS,
     outages::CHECKS,
     resilience::CHECKS,

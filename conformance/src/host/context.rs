@@ -4,7 +4,7 @@ mod http;
 mod image;
 mod workload;
 
-pub use self::http::HttpResponse;
+pub use self::http::{HttpConnection, HttpResponse};
 pub use self::image::Image;
 pub use self::workload::Workload;
 pub use crate::check::claim::Claim;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::{HeaderValue, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -121,6 +122,13 @@ impl Beacon {
         }
     }
 
+    /// Responds to all calls from now on with 302 and this `Location`.
+    pub fn redirect_to(&self, location: &str) {
+        if let Some(calls) = self.hits.lock().get_mut(&self.token) {
+            calls.location = HeaderValue::from_str(location).ok();
+        }
+    }
+
     /// Returns all calls so far, oldest first.
     pub fn hits(&self) -> Vec<Hit> {
         self.hits.with_token(&self.token)
@@ -198,6 +206,15 @@ struct Hits {
 struct Calls {
     hits: Vec<Hit>,
     held: Option<watch::Receiver<()>>,
+    /// Destination of a redirect.
+    location: Option<HeaderValue>,
+}
+
+/// The response to a call.
+#[derive(Debug)]
+struct Answer {
+    held: Option<watch::Receiver<()>>,
+    location: Option<HeaderValue>,
 }
 
 impl Hits {
@@ -217,20 +234,23 @@ impl Hits {
             .unwrap_or_default()
     }
 
-    /// Records a call. Returns the hold on its response, or `None` if the token does not exist.
-    /// Calls beyond [`MAX_HITS`] are not stored.
-    fn record(&self, token: &str, name: &str) -> Option<Option<watch::Receiver<()>>> {
-        let held = self.lock().get_mut(token).map(|calls| {
+    /// Records a call. Returns the answer to it, or `None` if the token does not exist. Calls
+    /// beyond [`MAX_HITS`] are not stored.
+    fn record(&self, token: &str, name: &str) -> Option<Answer> {
+        let answer = self.lock().get_mut(token).map(|calls| {
             if calls.hits.len() < MAX_HITS {
                 calls.hits.push(Hit {
                     name: name.to_owned(),
                     at: Instant::now(),
                 });
             }
-            calls.held.clone()
+            Answer {
+                held: calls.held.clone(),
+                location: calls.location.clone(),
+            }
         });
         self.arrival.notify_waiters();
-        held
+        answer
     }
 }
 
@@ -239,10 +259,16 @@ async fn serve(stream: TcpStream, hits: Arc<Hits>) {
         let received = receive(&hits, request.uri().path());
         async move {
             let mut response = Response::new(Full::<Bytes>::default());
-            match received {
-                None => *response.status_mut() = StatusCode::NOT_FOUND,
-                Some(Some(mut held)) => while held.changed().await.is_ok() {},
-                Some(None) => {}
+            let Some(answer) = received else {
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                return Ok(response);
+            };
+            if let Some(mut held) = answer.held {
+                while held.changed().await.is_ok() {}
+            }
+            if let Some(location) = answer.location {
+                *response.status_mut() = StatusCode::FOUND;
+                response.headers_mut().insert(LOCATION, location);
             }
             Ok::<_, Infallible>(response)
         }
@@ -253,8 +279,8 @@ async fn serve(stream: TcpStream, hits: Arc<Hits>) {
         .await;
 }
 
-/// Records the call with this path. Returns the hold on its response, or `None` if it has no token.
-fn receive(hits: &Hits, path: &str) -> Option<Option<watch::Receiver<()>>> {
+/// Records the call with this path. Returns the answer to it, or `None` if it has no token.
+fn receive(hits: &Hits, path: &str) -> Option<Answer> {
     let (token, name) = path.strip_prefix('/')?.split_once('/')?;
     if name.len() > MAX_NAME_BYTES {
         return None;

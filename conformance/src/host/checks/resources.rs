@@ -1,4 +1,4 @@
-//! Resource checks: limits, environment, allow-lists, interfaces, volumes, and spinning guests.
+//! Resource checks: limits, environment, configuration, and spinning guests.
 
 use serde_json::{Value, json};
 
@@ -8,13 +8,13 @@ use crate::host::context::{CheckContext, Workload};
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
-use crate::wire::response::{Response, State};
+use crate::wire::response::State;
 
 /// Checks of the section `resources`, and one of the section `security`.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "resources/memory-limit", run: memory_limit, covers: [HOST_RES_001], host: Shared,
-        roles: [HttpAlloc], needs: [Ingress, Registry], budget_s: 90, slow: false,
+        roles: [HttpAlloc, Idle], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
         id: "resources/default-memory", run: default_memory, covers: [HOST_RES_002], host: Shared,
@@ -27,59 +27,15 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "resources/environment", run: environment, covers: [HOST_RES_004], host: Shared,
-        roles: [HttpEnv], needs: [Ingress, Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/egress-denied", run: egress_denied, covers: [HOST_RES_005], host: Shared,
-        roles: [HttpFetch], needs: [Ingress, Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/egress-allowed", run: egress_allowed, covers: [HOST_RES_006], host: Shared,
-        roles: [HttpFetch], needs: [Ingress, Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/malformed-allow-lists", run: malformed_allow_lists, covers: [HOST_RES_007],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
-    },
-    check! {
-        id: "resources/undeclared-import", run: undeclared_import, covers: [HOST_RES_008],
-        host: Shared, roles: [HttpKeyvalue], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/unmet-import", run: unmet_import, covers: [HOST_RES_009], host: Shared,
-        roles: [Unmet], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/unused-interface", run: unused_interface, covers: [HOST_RES_010],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/invalid-host-path", run: invalid_host_path, covers: [HOST_RES_011],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/unknown-volume", run: unknown_volume, covers: [HOST_RES_012], host: Shared,
-        roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/read-only", run: read_only, covers: [HOST_RES_013], host: Shared,
-        roles: [HttpFiles], needs: [Ingress, Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "resources/empty-dir", run: empty_dir, covers: [HOST_RES_014], host: Shared,
-        roles: [HttpFiles], needs: [Ingress, Registry], budget_s: 90, slow: false,
+        roles: [HttpEnv, Idle], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
         id: "resources/spin", run: spin, covers: [HOST_RES_015], host: Own, roles: [ServiceSpin],
         needs: [Registry, Process], budget_s: 120, slow: false,
     },
     check! {
-        id: "resources/sockets", run: sockets, covers: [HOST_RES_016], host: Shared,
-        roles: [HttpSocket], needs: [Ingress, Registry], budget_s: 90, slow: false,
-    },
-    check! {
         id: "resources/config", run: config, covers: [HOST_RES_017], host: Shared,
-        roles: [HttpConfig], needs: [Ingress, Registry], budget_s: 90, slow: false,
+        roles: [HttpConfig, Idle], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
         id: "security/values", run: values, covers: [HOST_SEC_003], host: Own, roles: [Idle],
@@ -112,72 +68,60 @@ pub(super) async fn get_body(cx: &CheckContext, host: &str, path: &str) -> Resul
     })
 }
 
-/// Records the claim that a start ends in ERROR, with a message that contains `mentioned`.
-async fn claim_refused(
-    cx: &CheckContext,
-    requirement: Requirement,
-    description: &str,
-    workload: &Workload<'_>,
-    mentioned: Option<&str>,
-) -> Flow {
-    let id = cx.id(&description.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-    let start = cx.start(&id, workload).await?;
-    let response: Response = match start.state {
-        State::Starting => match cx
-            .wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
-            .await
-            .result
-        {
-            Ok(response) => response,
-            Err(_) => cx.status(&id).await?,
-        },
-        _ => start,
-    };
-    let failed = response.state == State::Error;
-    let claim = format!("{description} is refused with ERROR");
-    cx.claim(requirement)
-        .about(&response)
-        .holds(&claim, failed, || response.to_string());
-    if let (true, Some(mentioned)) = (failed, mentioned) {
-        let named = response.message.contains(mentioned);
-        let claim = format!("the refusal of {description} names `{mentioned}`");
-        cx.claim(requirement)
-            .about(&response)
-            .holds(&claim, named, || response.to_string());
+/// A guest can allocate memory up to its `memoryLimitMb` and no more, whatever the limits of other
+/// guests with the same image.
+async fn memory_limit(cx: &CheckContext) -> Flow {
+    let limits = [("small", 16), ("large", 64), ("medium", 32)];
+    for (label, limit) in limits {
+        start_serving(cx, label, Role::HttpAlloc, |workload| {
+            workload
+                .memory_limit_mb(limit)
+                .component(Role::Idle)
+                .memory_limit_mb(256)
+        })
+        .await?;
+    }
+    for (label, limit) in limits {
+        let host = cx.http_host_name(label);
+        let (below, above, twice) = (limit / 2, limit + 1, limit * 2);
+        cx.claim(HOST_RES_001).is(
+            &format!("allocation of {below} MiB with memoryLimitMb {limit}"),
+            get_body(cx, &host, &format!("/{below}")).await?,
+            "ok".to_owned(),
+        );
+        for mib in [above, twice] {
+            let over = cx.http_get(&host, &format!("/{mib}")).await?;
+            let refused = over.status == 500 || over.text() == "refused";
+            let description =
+                format!("an allocation of {mib} MiB with memoryLimitMb {limit} fails");
+            cx.claim(HOST_RES_001)
+                .holds(&description, refused, || over.to_string());
+        }
     }
     Ok(())
 }
 
-/// A guest can allocate memory up to `memoryLimitMb` and no more.
-async fn memory_limit(cx: &CheckContext) -> Flow {
-    let host = start_serving(cx, "a", Role::HttpAlloc, |workload| {
-        workload.memory_limit_mb(64)
-    })
-    .await?;
-    cx.claim(HOST_RES_001).is(
-        "allocation of 16 MiB with memoryLimitMb 64",
-        get_body(cx, &host, "/16").await?,
-        "ok".to_owned(),
-    );
-    let over = cx.http_get(&host, "/128").await?;
-    let refused = over.status == 500 || over.text() == "refused";
-    cx.claim(HOST_RES_001).holds(
-        "an allocation of 128 MiB with memoryLimitMb 64 fails",
-        refused,
-        || over.to_string(),
-    );
-    Ok(())
-}
-
-/// Without `memoryLimitMb`, a guest can allocate 240 MiB.
+/// Without a positive `memoryLimitMb`, a guest can allocate 240 MiB.
 async fn default_memory(cx: &CheckContext) -> Flow {
-    let host = start_serving(cx, "a", Role::HttpAlloc, |workload| workload).await?;
-    let response = get_body(cx, &host, "/240").await?;
-    cx.claim(HOST_RES_002).is(
-        "allocation of 240 MiB without memoryLimitMb",
-        response,
-        "ok".to_owned(),
-    );
+    for (label, resources) in [
+        ("absent", None),
+        ("empty", Some(json!({}))),
+        ("environment", Some(json!({ "environment": { "A": "1" } }))),
+        ("zero", Some(json!({ "memoryLimitMb": 0 }))),
+        ("negative", Some(json!({ "memoryLimitMb": -1 }))),
+    ] {
+        let description = format!("allocation of 240 MiB with localResources {resources:?}");
+        let host = start_serving(cx, label, Role::HttpAlloc, |workload| match resources {
+            Some(resources) => workload.field("localResources", resources),
+            None => workload,
+        })
+        .await?;
+        let response = get_body(cx, &host, "/240").await?;
+        cx.claim(HOST_RES_002)
+            .is(&description, response, "ok".to_owned());
+        // A host may keep the instance, and its memory, until the stop.
+        cx.stop(&cx.id(label)).await?;
+    }
     Ok(())
 }
 
@@ -202,267 +146,70 @@ async fn unbounded_allocation(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// A guest sees only the environment variables of its workload.
+/// Values of environment variables that a host might change.
+const VALUES: [(&str, &str); 12] = [
+    ("BERTH_A", "1"),
+    ("BERTH_AA", "zwei"),
+    ("EMPTY", ""),
+    ("EQUALS", "x=1=2"),
+    ("EXPANDED", "$PATH ${PATH} $(PATH) %PATH% $$ ~ `pwd`"),
+    ("QUOTED", "'single' \"double\" \\n \\\\"),
+    ("SPACES", "  two  spaces  "),
+    ("JSON", r#"{"a": [1, null]}"#),
+    ("UNICODE", "\u{fc} \u{2713} \u{1f600}"),
+    ("lower_case_1", "#no comment; & | < >"),
+    ("NUMBER", "007"),
+    ("BOOL", "true"),
+];
+
+/// A guest sees exactly the environment variables of its own part of the workload, unchanged.
 async fn environment(cx: &CheckContext) -> Flow {
-    let host = start_serving(cx, "a", Role::HttpEnv, |workload| {
-        workload.env("BERTH_A", "1").env("BERTH_B", "zwei")
-    })
-    .await?;
-    let variables = get_body(cx, &host, "/").await?;
-    let mut lines: Vec<&str> = variables.lines().collect();
-    lines.sort_unstable();
-    let names: Vec<&str> = lines
-        .iter()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, _)| name)
-        .collect();
-    let as_expected = lines == ["BERTH_A=1", "BERTH_B=zwei"];
-    // Only names: values of the host's own environment must not appear in a report.
-    cx.claim(HOST_RES_004).holds(
-        "the guest sees only the variables BERTH_A=1 and BERTH_B=zwei",
-        as_expected,
-        || format!("the variables {names:?}"),
+    let own = cx.http_host_name("own");
+    let workload = VALUES.iter().fold(
+        cx.workload().component(Role::HttpEnv),
+        |workload, (name, value)| workload.env(name, value),
     );
-    Ok(())
-}
-
-/// A request to a destination that `allowedHosts` does not list is denied.
-async fn egress_denied(cx: &CheckContext) -> Flow {
-    let beacon = cx.beacon();
-    let url = format!("{}/fetch", beacon.value);
-    for (label, entry) in [
-        ("empty", None),
-        ("other-name", Some("example.com")),
-        ("other-port", Some("127.0.0.1:1")),
-    ] {
-        let host = start_serving(cx, label, Role::HttpFetch, |workload| {
-            let workload = workload.env("BEACON", &url);
-            match entry {
-                Some(entry) => workload.allowed_host(entry),
-                None => workload,
-            }
-        })
+    cx.start_and_wait(&cx.id("own"), &workload.http_host(&own))
         .await?;
-        let response = get_body(cx, &host, "/").await?;
-        let description = format!(
-            "request with allowedHosts {}, which does not permit it",
-            entry.unwrap_or("empty")
-        );
-        cx.claim(HOST_RES_005)
-            .is(&description, response, "denied".to_owned());
-    }
-    cx.claim(HOST_RES_005).is(
-        "number of denied requests that arrived",
-        beacon.count("fetch"),
-        0,
-    );
-    Ok(())
-}
-
-/// A request to a destination in `allowedHosts` arrives.
-async fn egress_allowed(cx: &CheckContext) -> Flow {
-    let beacon = cx.beacon();
-    let url = format!("{}/fetch", beacon.value);
-    let host = start_serving(cx, "a", Role::HttpFetch, |workload| {
-        workload.env("BEACON", &url).allowed_host(&beacon.authority)
-    })
-    .await?;
-    let response = get_body(cx, &host, "/").await?;
-    let arrived = response.parse::<u16>().is_ok() && beacon.count("fetch") == 1;
-    cx.claim(HOST_RES_006).holds(
-        "a request that allowedHosts permits arrives",
-        arrived,
-        || {
-            format!(
-                "the guest received {response:?}, {} requests arrived",
-                beacon.count("fetch")
-            )
-        },
-    );
-    Ok(())
-}
-
-/// A malformed entry of an allow-list is refused, with a message that contains the entry.
-async fn malformed_allow_lists(cx: &CheckContext) -> Flow {
-    for (list, entries) in [
-        (
-            "allowedHosts",
-            &[
-                "*com",
-                "https://a.example/path",
-                "exa mple.com",
-                "a.example:99999",
-            ][..],
-        ),
-        ("allowedIpNameLookups", &["*com", "exa mple.com"][..]),
-        (
-            "allowedHostLoopbackPorts",
-            &["5432/icmp", "99999", "http"][..],
-        ),
-    ] {
-        for entry in entries {
-            let workload = cx
-                .workload()
-                .component(Role::Idle)
-                .resource_field(list, json!([entry]));
-            let description = format!("the entry {entry:?} of {list}");
-            claim_refused(cx, HOST_RES_007, &description, &workload, Some(entry)).await?;
-        }
-    }
-    Ok(())
-}
-
-/// A component that imports an undeclared interface is refused.
-async fn undeclared_import(cx: &CheckContext) -> Flow {
-    let workload = cx
-        .workload()
-        .component(Role::HttpKeyvalue)
-        .http_host(&cx.http_host_name("a"));
-    claim_refused(
-        cx,
-        HOST_RES_008,
-        "an undeclared import",
-        &workload,
-        Some("wasi:keyvalue"),
-    )
-    .await
-}
-
-/// A component that imports an interface that the host does not offer is refused.
-async fn unmet_import(cx: &CheckContext) -> Flow {
-    let workload = cx
-        .workload()
-        .component(Role::Unmet)
-        .http_host(&cx.http_host_name("a"))
-        .interface("acme", "nope", &["thing"]);
-    claim_refused(
-        cx,
-        HOST_RES_009,
-        "an import that the host does not offer",
-        &workload,
-        Some("acme:nope"),
-    )
-    .await
-}
-
-/// A declared interface that no component imports is accepted, even if the host does not offer it.
-async fn unused_interface(cx: &CheckContext) -> Flow {
-    let id = cx.id("a");
+    let between = cx.http_host_name("between");
     let workload = cx
         .workload()
         .component(Role::Idle)
-        .interface("acme", "nope", &["thing"]);
-    let start = cx.start(&id, &workload).await?;
-    let description = "a workload that declares an unused interface is accepted";
-    let accepted = matches!(start.state, State::Running | State::Starting);
-    if cx
-        .claim(HOST_RES_010)
-        .holds(description, accepted, || start.to_string())
-    {
-        cx.claim(HOST_RES_010)
-            .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
-    }
-    Ok(())
-}
-
-/// A `hostPath` that does not exist or is not a directory is refused.
-async fn invalid_host_path(cx: &CheckContext) -> Flow {
-    for (description, path) in [
-        (
-            "a hostPath that does not exist",
-            "/no/such/directory/for/berth",
-        ),
-        ("a hostPath that is a file", "/etc/hostname"),
-    ] {
-        let workload = cx
-            .workload()
-            .component(Role::Idle)
-            .mount("v", "/data")
-            .volume("v", json!({ "hostPath": { "localPath": path } }));
-        claim_refused(cx, HOST_RES_011, description, &workload, None).await?;
-    }
-    Ok(())
-}
-
-/// A mount of an unknown volume is refused.
-async fn unknown_volume(cx: &CheckContext) -> Flow {
-    let workload = cx
-        .workload()
+        .env("BERTH_BEFORE", "1")
+        .component(Role::HttpEnv)
+        .env("BERTH_OWN", "2")
         .component(Role::Idle)
-        .mount("nowhere", "/data");
-    claim_refused(
-        cx,
-        HOST_RES_012,
-        "a mount of an unknown volume",
-        &workload,
-        Some("nowhere"),
-    )
-    .await
-}
-
-/// Mounts an `emptyDir` volume at `/data`.
-fn with_empty_dir(workload: Workload<'_>) -> Workload<'_> {
-    workload
-        .mount("v", "/data")
-        .volume("v", json!({ "emptyDir": {} }))
-}
-
-/// Mounts an `emptyDir` volume at `/data`, read-only.
-fn with_read_only_empty_dir(workload: Workload<'_>) -> Workload<'_> {
-    workload
-        .mount_read_only("v", "/data")
-        .volume("v", json!({ "emptyDir": {} }))
-}
-
-/// A guest cannot write through a `readOnly` mount.
-async fn read_only(cx: &CheckContext) -> Flow {
-    let writable = start_serving(cx, "rw", Role::HttpFiles, with_empty_dir).await?;
-    if get_body(cx, &writable, "/write/f").await? != "ok" {
-        return Err(cx.blocked(HOST_RES_014, "a writable volume", &"the write failed"));
+        .env("BERTH_AFTER", "3")
+        .http_host(&between);
+    cx.start_and_wait(&cx.id("between"), &workload).await?;
+    let none = start_serving(cx, "none", Role::HttpEnv, |workload| workload).await?;
+    for (host, expected) in [
+        (own, &VALUES[..]),
+        (between, &[("BERTH_OWN", "2")]),
+        (none, &[]),
+    ] {
+        let variables = get_body(cx, &host, "/").await?;
+        let mut lines: Vec<&str> = variables.lines().collect();
+        lines.sort_unstable();
+        let mut expected: Vec<String> = (expected.iter())
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        expected.sort_unstable();
+        // Only names of other variables: values of the host's own environment must not appear in a
+        // report.
+        let (known, unknown): (Vec<&str>, Vec<&str>) = (lines.iter().copied())
+            .partition(|line| expected.iter().any(|variable| variable == *line));
+        let names: Vec<&str> = unknown
+            .iter()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, _)| name)
+            .collect();
+        let description = format!("the guest sees the variables {expected:?} and no others");
+        cx.claim(HOST_RES_004)
+            .holds(&description, lines == expected, || {
+                format!("the variables {known:?}, and others with the names {names:?}")
+            });
     }
-    let read_only = start_serving(cx, "ro", Role::HttpFiles, with_read_only_empty_dir).await?;
-    let response = get_body(cx, &read_only, "/write/f").await?;
-    cx.claim(HOST_RES_013).is(
-        "write through a readOnly mount",
-        response,
-        "denied".to_owned(),
-    );
-    Ok(())
-}
-
-/// An `emptyDir` is writable, private to its workload, and removed with it.
-async fn empty_dir(cx: &CheckContext) -> Flow {
-    let one = start_serving(cx, "one", Role::HttpFiles, with_empty_dir).await?;
-    let written = get_body(cx, &one, "/write/f").await?;
-    cx.claim(HOST_RES_014).is(
-        "write to the workload's own emptyDir",
-        written,
-        "ok".to_owned(),
-    );
-    let read = get_body(cx, &one, "/read/f").await?;
-    cx.claim(HOST_RES_014).is(
-        "read of the file in the same workload",
-        read,
-        "berth".to_owned(),
-    );
-    let two = start_serving(cx, "two", Role::HttpFiles, with_empty_dir).await?;
-    let foreign = get_body(cx, &two, "/read/f").await?;
-    cx.claim(HOST_RES_014).is(
-        "read of the file in another workload",
-        foreign,
-        "denied".to_owned(),
-    );
-
-    let id = cx.id("one");
-    cx.stop(&id).await?;
-    cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
-    let again = start_serving(cx, "one", Role::HttpFiles, with_empty_dir).await?;
-    let old = get_body(cx, &again, "/read/f").await?;
-    cx.claim(HOST_RES_014).is(
-        "read of the file after a stop and a start",
-        old,
-        "denied".to_owned(),
-    );
     Ok(())
 }
 
@@ -544,22 +291,6 @@ impl Streak {
     }
 }
 
-/// A guest cannot open a TCP connection without an allow-list.
-async fn sockets(cx: &CheckContext) -> Flow {
-    let beacon = cx.beacon();
-    let host = start_serving(cx, "a", Role::HttpSocket, |workload| {
-        workload.env("BEACON", &beacon.value)
-    })
-    .await?;
-    let response = get_body(cx, &host, "/").await?;
-    cx.claim(HOST_RES_016).is(
-        "TCP connection without an allow-list",
-        response,
-        "denied".to_owned(),
-    );
-    Ok(())
-}
-
 /// Sets the `wasi:config` values and declares `wasi:config/store`.
 fn with_config<'c>(workload: Workload<'c>, values: Value) -> Workload<'c> {
     workload
@@ -600,6 +331,26 @@ async fn config(cx: &CheckContext) -> Flow {
         foreign,
         "none".to_owned(),
     );
+    let between = cx.http_host_name("between");
+    let workload = cx
+        .workload()
+        .component(Role::Idle)
+        .config("before", "1")
+        .component(Role::HttpConfig)
+        .config("key", "between")
+        .component(Role::Idle)
+        .config("after", "3")
+        .interface("wasi", "config", &["store"])
+        .http_host(&between);
+    cx.start_and_wait(&cx.id("between"), &workload).await?;
+    for (key, expected) in [("key", "between"), ("before", "none"), ("after", "none")] {
+        let value = get_body(cx, &between, &format!("/{key}")).await?;
+        cx.claim(HOST_RES_017).is(
+            &format!("value of `{key}` in the second of three components"),
+            value,
+            expected.to_owned(),
+        );
+    }
     let host_variable = get_body(cx, &one, "/PATH").await?;
     cx.claim(HOST_RES_017).is(
         "variable of the host's environment",

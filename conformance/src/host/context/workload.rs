@@ -147,6 +147,14 @@ impl<'c> Workload<'c> {
         self
     }
 
+    /// Sets any field of the interface that was declared last.
+    pub fn interface_field(mut self, name: &str, value: Value) -> Self {
+        if let Some(Value::Object(latest)) = self.list(&["witWorld", "hostInterfaces"]).last_mut() {
+            latest.insert(name.to_owned(), value);
+        }
+        self
+    }
+
     /// Declares `wasi:http` with this `host`, so that requests for `host` reach the workload.
     pub fn http_host(self, host: &str) -> Self {
         self.interface("wasi", "http", &["incoming-handler"])
