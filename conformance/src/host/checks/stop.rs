@@ -31,7 +31,7 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "stop/other-workloads", run: other_workloads, covers: [HOST_STOP_004], host: Shared,
-        roles: [], budget_s: 60, slow: false,
+        roles: [], budget_s: 120, slow: false,
     },
 ];
 
