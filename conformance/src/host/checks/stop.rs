@@ -31,7 +31,7 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "stop/other-workloads", run: other_workloads, covers: [HOST_STOP_004], host: Shared,
-        roles: [], budget_s: 120, slow: false,
+        roles: [], budget_s: 240, slow: false,
     },
 ];
 
@@ -163,10 +163,11 @@ fn similar_ids(cx: &CheckContext) -> Vec<String> {
 /// Other workloads stay RUNNING when one is stopped, however similar their ids are.
 async fn other_workloads(cx: &CheckContext) -> Flow {
     let mut ids = similar_ids(cx);
+    let workload = cx.workload();
     for id in &ids {
         cx.track_id(id);
-        cx.start_and_wait(id, &cx.workload()).await?;
     }
+    try_join_all(ids.iter().map(|id| cx.start_and_wait(id, &workload))).await?;
     while let Some(stopped) = ids.first().cloned() {
         ids.remove(0);
         cx.stop(&stopped).await?;
