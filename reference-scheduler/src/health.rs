@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use berth_sdk::listen::{self, Acceptor, Connection, ConnectionLimits, ConnectionStream};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::store::Problems;
@@ -23,13 +24,16 @@ use crate::store::Problems;
 /// Time without progress after which the main loop counts as stuck: long compared with the second
 /// within which a working loop makes progress.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// Maximum number of open connections to each address, far more than the usual one or two probes
-/// and one or two scrapers.
-const CONNECTIONS_MAX: usize = 64;
+/// Limits of each address: far more connections than the usual one or two probes and one or two
+/// scrapers, and no request that takes long.
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    connections_max: 64,
+    head_timeout: Duration::from_secs(5),
+    idle_timeout: Some(Duration::from_secs(75)),
+    request_timeout: Some(Duration::from_secs(5)),
+};
 /// Maximum number of problems at `/readyz`, a screenful.
 const PROBLEMS_MAX: usize = 20;
-/// Time limit for a client to send the request header.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The health of the main loop, as the loop reports it.
 #[derive(Debug)]
@@ -137,50 +141,37 @@ impl Endpoints {
     ///
     /// The address cannot be bound.
     pub async fn listen(self, address: SocketAddr, serves: Serves) -> io::Result<SocketAddr> {
-        let listener = berth_sdk::listen::bind(address)?;
-        let local = listener.local_addr()?;
+        let acceptor = Acceptor::new(listen::bind(address)?, LIMITS);
+        let local = acceptor.local_addr()?;
         if serves != Serves::Probes {
             self.metrics.set_served();
         }
-        tokio::spawn(self.accept(listener, serves));
+        tokio::spawn(async move {
+            loop {
+                let (stream, connection) = acceptor.accept().await;
+                tokio::spawn(self.clone().serve(stream, connection, serves));
+            }
+        });
         Ok(local)
     }
 
-    async fn accept(self, listener: TcpListener, serves: Serves) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        loop {
-            // The semaphore is never closed.
-            let Ok(permit) = permits.clone().acquire_owned().await else {
-                return;
-            };
-            match listener.accept().await {
-                Ok((connection, _)) => {
-                    let endpoints = self.clone();
-                    tokio::spawn(async move {
-                        endpoints.serve(connection, serves).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "cannot accept connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    async fn serve(self, connection: TcpStream, serves: Serves) {
+    async fn serve(self, stream: TcpStream, connection: Connection, serves: Serves) {
+        let stream = ConnectionStream::new(stream, connection.clone(), Bytes::new());
+        let requests = connection.clone();
         let service = service_fn(move |request: Request<Incoming>| {
+            let _in_flight = requests.begin_request();
             let response = self.respond(request.uri().path(), serves);
             async { Ok::<_, Infallible>(response) }
         });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(connection), service)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "connection failed");
+        // Without a timer, the server has no deadlines; the connection has its own.
+        let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            served = served => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "connection failed");
+                }
+            }
+            () = connection.expired() => {}
         }
     }
 
@@ -209,6 +200,8 @@ impl Endpoints {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     fn statuses(endpoints: &Endpoints, serves: Serves) -> [u16; 3] {
@@ -244,6 +237,30 @@ mod tests {
         );
         sender.send_modify(|problems| problems.is_unusable = true);
         assert_eq!(health.readiness().0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn silent_connections_delay_no_probe() {
+        let endpoints = Endpoints {
+            health: Arc::default(),
+            metrics: Arc::default(),
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = endpoints.listen(any, Serves::Both).await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..LIMITS.connections_max + 10 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let probe = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.unwrap();
+            response
+        };
+        let response = tokio::time::timeout(LIMITS.head_timeout / 2, probe).await;
+        assert!(response.unwrap().starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]
