@@ -65,6 +65,8 @@ const ANY_UID: &str = "";
 pub struct Scheduler {
     options: Options,
     now: Duration,
+    /// Unix time, and the time at which it was read.
+    clock: (Duration, Duration),
     synced: bool,
     bus_connected: bool,
     /// When the discovery period ends and placement begins.
@@ -106,6 +108,7 @@ impl Scheduler {
     pub fn new(options: Options) -> Self {
         Self {
             fleet: Fleet::new(&options),
+            clock: (options.epoch, Duration::ZERO),
             options,
             now: Duration::ZERO,
             synced: false,
@@ -152,6 +155,7 @@ impl Scheduler {
                 self.step_liveness(liveness::Event::Disconnected);
             }
             Event::ShuttingDown => self.on_shutting_down(),
+            Event::ClockChanged { unix_time } => self.clock = (unix_time, self.now),
             Event::Tick => {}
         }
         self.tick();
@@ -188,6 +192,12 @@ impl Scheduler {
     pub fn health(&self, host_id: &str) -> Option<Health> {
         let index = self.fleet.index(host_id)?;
         self.fleet.get(index).map(|host| host.health)
+    }
+
+    /// Returns the Unix time that objects created or changed at `now` would carry.
+    pub fn unix_time_at(&self, now: Duration) -> Duration {
+        let (unix_time, read_at) = self.clock;
+        unix_time + now.saturating_sub(read_at)
     }
 
     /// Returns the intervals and timeouts in use.
@@ -426,7 +436,7 @@ impl Scheduler {
 
     /// Returns the current time for use in objects.
     fn timestamp(&self) -> Timestamp {
-        Timestamp::from_unix(self.options.epoch + self.now)
+        Timestamp::from_unix(self.unix_time_at(self.now))
     }
 
     /// Returns whether a host satisfies these constraints now.

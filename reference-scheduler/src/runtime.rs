@@ -27,6 +27,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Shortest sleep of the loop, because a core that is always due must not starve other events.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
+/// Deviation of timestamps from the clock that is corrected: they have whole seconds.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
 /// Interval between counts of hosts and workloads, if metrics are served.
 const STATS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -128,9 +131,7 @@ impl<S: Store> Term<S> {
         let heartbeats = dependencies.transport.heartbeats().await;
         let heartbeats = heartbeats.map_err(RuntimeError::Heartbeats)?;
         let mut options = dependencies.options.clone();
-        options.epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        options.epoch = unix_time();
         Ok(Self {
             core: Scheduler::new(options),
             started_at: Instant::now(),
@@ -175,6 +176,7 @@ impl<S: Store> Term<S> {
         loop {
             self.health.record_progress();
             self.update_stats();
+            self.update_clock(unix_time());
             let sleep = self.sleep();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(TermEnd::Shutdown),
@@ -212,6 +214,15 @@ impl<S: Store> Term<S> {
         if self.metrics.are_served() && self.stats_at.is_none_or(is_due) {
             self.stats_at = Some(Instant::now());
             self.metrics.set_stats(self.core.stats());
+        }
+    }
+
+    /// Reports to the core that the clock was set, for example because it was wrong at the start
+    /// and has been synchronized, or because the machine was suspended.
+    fn update_clock(&mut self, unix_time: Duration) {
+        let expected = self.core.unix_time_at(self.started_at.elapsed());
+        if unix_time.abs_diff(expected) > CLOCK_TOLERANCE {
+            self.step(Event::ClockChanged { unix_time });
         }
     }
 
@@ -275,6 +286,11 @@ impl<S: Store> Term<S> {
             tracing::warn!("dropped writes in flight: timed out");
         }
     }
+}
+
+fn unix_time() -> Duration {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.unwrap_or_default()
 }
 
 /// Waits until this process is the leader; returns `false` if the store has failed.

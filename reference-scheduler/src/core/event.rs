@@ -1,5 +1,7 @@
 //! The events that the core receives.
 
+use std::time::Duration;
+
 use berth_proto::{HostHeartbeat, WorkloadState};
 
 use super::{CallId, WriteId};
@@ -44,6 +46,11 @@ pub enum Event {
     /// This scheduler is shutting down: the runtime no longer sends calls, but still performs
     /// writes. Delayed statuses are written now, for the next scheduler.
     ShuttingDown,
+    /// The clock of the system was set. Only timestamps in objects use it.
+    ClockChanged {
+        /// Unix time now.
+        unix_time: Duration,
+    },
     /// Time has passed. Due at [`Scheduler::next_wake_at`](super::Scheduler::next_wake_at).
     Tick,
 }

@@ -14,7 +14,8 @@ pub struct Options {
     /// Whether to delete objects whose owner no longer exists. Kubernetes deletes them itself, a
     /// directory store does not.
     pub collect_garbage: bool,
-    /// Unix time of the start from which the core's times are measured, for timestamps in objects.
+    /// Unix time of the start from which the core's times are measured, for timestamps in objects,
+    /// until the first [`Event::ClockChanged`](super::Event::ClockChanged).
     pub epoch: Duration,
     /// Intervals and timeouts.
     pub timings: Timings,

@@ -8,6 +8,7 @@
     reason = "a test may panic"
 )]
 
+mod clock;
 mod create_with_placement;
 mod fault_runs;
 mod fault_script;

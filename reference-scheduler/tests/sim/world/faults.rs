@@ -42,6 +42,14 @@ impl World {
         }
     }
 
+    /// Sets the clock of the scheduler's machine.
+    pub fn set_clock(&mut self, unix_time: Duration) {
+        self.deliver_in(
+            Duration::from_millis(1),
+            Event::ClockChanged { unix_time },
+        );
+    }
+
     pub fn stop_broker(&mut self) {
         if !std::mem::replace(&mut self.broker_up, false) {
             return;
