@@ -26,6 +26,7 @@ mod pending_stops;
 mod placement;
 mod replica_set;
 mod stats;
+mod surplus;
 mod work_queue;
 mod workload;
 

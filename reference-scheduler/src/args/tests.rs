@@ -103,6 +103,10 @@ const FLAGS: &[(&[&str], &str)] = &[
     (&[DIR, "--host-lost-after=5s"], "suspect_after: 2.5s"),
     (&[DIR, "--surge-percent", "50"], "surge_percent: 50"),
     (&[DIR, "--fence", "1m"], "fence: 60s"),
+    (
+        &[DIR, "--remember-stops-for=240h"],
+        "remember_stops_for: 864000s",
+    ),
     (&[DIR, "-enable-http2"], "--enable-http2 has no effect"),
 ];
 

@@ -24,6 +24,10 @@ pub(super) struct TimingArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = up_to_an_hour)]
     fence: Duration,
 
+    /// Time for which the ids to stop on a lost host are remembered in case it returns, 24h–2160h
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = one_to_90_days)]
+    remember_stops_for: Duration,
+
     /// Time without progress after which a rollout is reported as stuck, 1s–1h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = up_to_an_hour)]
     progress_deadline: Duration,
@@ -43,6 +47,7 @@ impl TimingArgs {
         let mut timings = Timings {
             start_timeout: self.start_timeout,
             fence: self.fence,
+            remember_stops_for: self.remember_stops_for,
             progress_deadline: self.progress_deadline,
             surge_percent: self.surge_percent,
             status_interval: self.status_interval,
@@ -65,6 +70,11 @@ fn lost_after(text: &str) -> Result<Duration, String> {
 
 fn status_interval(text: &str) -> Result<Duration, String> {
     value::duration_in(text, Duration::from_secs(1)..=Duration::from_secs(600))
+}
+
+fn one_to_90_days(text: &str) -> Result<Duration, String> {
+    let day = Duration::from_secs(24 * 3600);
+    value::duration_in(text, day..=day * 90)
 }
 
 fn up_to_a_minute(text: &str) -> Result<Duration, String> {

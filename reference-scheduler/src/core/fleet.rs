@@ -11,6 +11,7 @@ use berth_sdk::scheduler::{Health, Reason};
 
 use super::in_flight::InFlightCall;
 use super::pending_stops::PendingStop;
+use super::surplus::Surplus;
 use super::work_queue::WorkItem;
 use super::{Command, ObjectEvent, ObjectEventKind, Options, Scheduler};
 use crate::api;
@@ -71,6 +72,8 @@ pub(super) struct Host {
     pub workloads: BTreeSet<u32>,
     /// Pending stops, by id.
     pub stops: BTreeMap<Arc<str>, PendingStop>,
+    /// Workloads that the host runs beyond the known ones.
+    pub surplus: Surplus,
 }
 
 impl Host {
@@ -89,6 +92,7 @@ impl Host {
             starts_in_flight: 0,
             workloads: BTreeSet::new(),
             stops: BTreeMap::new(),
+            surplus: Surplus::None,
         }
     }
 
@@ -145,8 +149,6 @@ fn is_exhausted(heartbeat: &HostHeartbeat) -> bool {
 
 impl Fleet {
     pub fn new(options: &Options) -> Self {
-        // Pending stops of a lost host are kept longer than liveness would keep the host by
-        // default.
         let liveness = liveness::LivenessOptions {
             forget_after: options.timings.forget_lost_after,
             ..options.timings.liveness
@@ -260,6 +262,7 @@ impl Scheduler {
         if changed {
             self.on_host_changed(host_index);
         }
+        self.check_surplus(host_index);
     }
 
     /// Handles a new process under the id of a host: the workloads of the previous process are gone
@@ -390,11 +393,20 @@ impl Scheduler {
         self.call(call, Command::Status { id }, timeout);
     }
 
-    /// Forgets a host, including its pending stops, after it was lost for a long time.
+    /// Forgets a host after it was lost for a long time. One with pending stops is kept for longer,
+    /// because its workloads would run forever after its return.
     fn forget(&mut self, id: &str) {
         let Some(host_index) = self.fleet.index(id) else {
             return;
         };
+        let remember_stops_for = self.options.timings.remember_stops_for;
+        if let Some(host) = self.fleet.get(host_index)
+            && !host.stops.is_empty()
+            && self.now < host.lost_at + remember_stops_for
+        {
+            let (host, lost) = (id.to_owned(), true);
+            return self.step_liveness(liveness::Event::Known { host, lost });
+        }
         self.enqueue_workloads_of_host(host_index);
         let Some(host) = self.fleet.remove(host_index) else {
             return;

@@ -73,8 +73,11 @@ pub struct Timings {
     pub progress_deadline: Duration,
     /// Additional replicas during a rollout, in percent, rounded up: 25.
     pub surge_percent: u32,
-    /// Time after which the pending stops of a lost host are forgotten: 1 hour.
+    /// Time after which a lost host without pending stops is forgotten: 1 hour.
     pub forget_lost_after: Duration,
+    /// Time for which the pending stops of a lost host are remembered: 24 hours, the minimum of
+    /// SCHED-FAIL-007. They are stored in an annotation, which bounds their number.
+    pub remember_stops_for: Duration,
     /// Time that a drained host stays cordoned: 30 s.
     pub cordon_after_drain: Duration,
     /// Minimum interval between status updates of a host in which only figures (CPU, memory,
@@ -122,6 +125,7 @@ impl Default for Timings {
             progress_deadline: Duration::from_secs(600),
             surge_percent: 25,
             forget_lost_after: Duration::from_secs(3600),
+            remember_stops_for: Duration::from_secs(24 * 3600),
             cordon_after_drain: Duration::from_secs(30),
             figures_write_interval: Duration::from_secs(3),
             counts_write_interval: Duration::from_millis(500),

@@ -14,6 +14,7 @@ mod fault_runs;
 mod fault_script;
 mod host;
 mod invariants;
+mod long_absence;
 mod ownership;
 mod placement;
 mod refusals;

@@ -1,0 +1,62 @@
+//! Hosts that return after hours or days with workloads that were replaced meanwhile.
+
+use std::time::Duration;
+
+use berth_scheduler::api::Kind;
+use berth_scheduler::core::Options;
+
+use super::host::HostFault;
+use super::workloads::deployment;
+use super::world::World;
+
+const fn s(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const HOUR: Duration = s(3600);
+
+/// Returns a world in which one of two hosts was away for a time with three workloads, and has
+/// returned.
+fn after_absence(absence: Duration, is_restarted: bool) -> World {
+    let mut world = World::new(61, Options::default());
+    world.add_hosts(2);
+    world.apply(deployment("a", 6, "image:1"));
+    world
+        .run_until(s(20), |world| world.is_ready("a"))
+        .expect("ready");
+    world.set_fault(0, HostFault::CutOff);
+    world.run(absence / 2);
+    assert_eq!(world.hosts[0].active_ids().count(), 3);
+    if is_restarted {
+        world.restart_scheduler();
+    }
+    world.run(absence / 2);
+    world.set_fault(0, HostFault::None);
+    world
+}
+
+#[test]
+fn stops_old_workloads_of_host_that_was_away_for_hours() {
+    for (absence, is_restarted) in [(HOUR * 2, false), (HOUR * 5, true), (HOUR * 23, false)] {
+        let mut world = after_absence(absence, is_restarted);
+        world
+            .run_until(s(30), |world| world.hosts[0].active_ids().count() == 0)
+            .expect("the old workloads are stopped");
+        world.run(s(60));
+        world.assert_invariants();
+        assert_eq!(world.running_ids().len(), 6);
+    }
+}
+
+#[test]
+fn reports_workloads_whose_stops_were_forgotten() {
+    let mut world = after_absence(HOUR * 30, false);
+    assert_eq!(world.store.of_kind(Kind::Host).count(), 1);
+    world.run(s(600));
+    world.assert_invariants();
+    let warnings = world.invariants.warnings.iter();
+    let reports: Vec<_> = warnings
+        .filter(|it| it.starts_with("UnknownWorkloads: host h0 runs 3 workloads"))
+        .collect();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+}
