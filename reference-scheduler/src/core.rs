@@ -27,6 +27,7 @@ mod placement;
 mod replica_set;
 mod stats;
 mod surplus;
+mod takeover;
 mod work_queue;
 mod workload;
 
@@ -54,6 +55,7 @@ use self::host_object::HostObject;
 use self::in_flight::InFlightCall;
 use self::placement::{FeasibleHosts, SchedulingConstraints};
 use self::replica_set::ReplicaSet;
+use self::takeover::Takeover;
 use self::work_queue::{WorkItem, WorkQueue};
 use self::workload::Workload;
 use crate::api::{Key, Kind, Object, Timestamp};
@@ -72,6 +74,7 @@ pub struct Scheduler {
     bus_connected: bool,
     /// When the discovery period ends and placement begins.
     placement_opens_at: Option<Duration>,
+    takeover: Takeover,
     fleet: Fleet,
     host_objects: Arena<HostObject>,
     artifacts: Arena<ArtifactRecord>,
@@ -115,6 +118,7 @@ impl Scheduler {
             synced: false,
             bus_connected: false,
             placement_opens_at: None,
+            takeover: Takeover::default(),
             host_objects: Arena::default(),
             artifacts: Arena::default(),
             deployments: Arena::default(),
@@ -213,6 +217,7 @@ impl Scheduler {
         for set in sets {
             self.count_set(set);
         }
+        self.begin_takeover();
     }
 
     fn drain_queue(&mut self) {
@@ -260,6 +265,7 @@ impl Scheduler {
             self.queue
                 .enqueue_at(WorkItem::Placement, discovery_ends_at);
         }
+        self.begin_takeover();
         let workloads: Vec<u32> = self.workloads.iter().map(|(index, _)| index).collect();
         for index in workloads {
             if let Some(workload) = self.workloads.get_mut(index) {

@@ -267,7 +267,7 @@ fn write_sample(text: &mut String, name: &str, labels: &str, value: f64) {
 fn outcome_label(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Status { code: Some(_), .. } => "refused",
-        Outcome::Status { .. } => "replied",
+        Outcome::Status { .. } | Outcome::Heartbeat(_) => "replied",
         Outcome::NoResponders => "no_responders",
         Outcome::TimedOut => "timed_out",
         Outcome::InvalidResponse(_) => "invalid_response",

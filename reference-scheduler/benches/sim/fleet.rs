@@ -249,6 +249,7 @@ impl Fleet {
                     status_outcome(WorkloadState::NotFound, "")
                 }
             }
+            Command::Heartbeat => Outcome::TimedOut,
         }
     }
 }

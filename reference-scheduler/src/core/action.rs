@@ -67,6 +67,8 @@ pub enum Command {
         /// ID of the incarnation.
         id: Arc<str>,
     },
+    /// Request a heartbeat.
+    Heartbeat,
 }
 
 /// A change of one object. A non-empty `uid` is a precondition: if the object has another uid, the

@@ -56,7 +56,7 @@ pub enum Event {
 }
 
 /// Result of a call to a host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The host responded for the requested id, with a state other than UNSPECIFIED. An
     /// ERROR with a code is a refusal.
@@ -68,6 +68,8 @@ pub enum Outcome {
         /// Code of the refusal, if the host sent one.
         code: Option<u16>,
     },
+    /// The host sent the requested heartbeat, whose id is its own.
+    Heartbeat(Box<HostHeartbeat>),
     /// The broker has no responders for the host.
     NoResponders,
     /// The host did not respond within the timeout.

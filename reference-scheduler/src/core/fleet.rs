@@ -254,6 +254,7 @@ impl Scheduler {
                 || is_exhausted(before) != is_exhausted(&heartbeat)
         });
         host.last_heartbeat = Some(heartbeat);
+        self.await_host_no_longer(host_index);
         self.step_liveness(liveness::Event::Heartbeat { host: host_id });
         self.assign_host_object(host_index);
         if restarted {

@@ -11,7 +11,7 @@ use super::{Action, CallId, Command, Outcome, Scheduler};
 #[derive(Clone, Debug)]
 pub(super) struct InFlightCall {
     pub host: u32,
-    /// ID of the incarnation.
+    /// ID of the incarnation; empty for a heartbeat.
     pub id: Arc<str>,
     pub purpose: Purpose,
     /// Whether liveness waits for the reply.
@@ -29,6 +29,8 @@ pub(super) enum Purpose {
     Stop,
     /// Checks whether the host is alive.
     Probe,
+    /// Requests a heartbeat.
+    Heartbeat,
 }
 
 impl InFlightCall {
@@ -86,6 +88,7 @@ impl Scheduler {
             Purpose::Status(workload) => self.on_status_finished(workload, &call, call_id, outcome),
             Purpose::Stop => self.on_stop_finished(&call, call_id, outcome),
             Purpose::Probe => {}
+            Purpose::Heartbeat => self.on_heartbeat_call_finished(call.host, outcome),
         }
     }
 
@@ -114,7 +117,11 @@ impl Scheduler {
             Outcome::TimedOut | Outcome::Disconnected if call.is_probe => {
                 liveness::Event::ProbeTimedOut { host }
             }
-            Outcome::TimedOut | Outcome::Disconnected | Outcome::InvalidRequest(_) => return,
+            // A heartbeat is reported like any other one.
+            Outcome::Heartbeat(_)
+            | Outcome::TimedOut
+            | Outcome::Disconnected
+            | Outcome::InvalidRequest(_) => return,
         };
         self.step_liveness(event);
     }

@@ -64,6 +64,9 @@ pub struct Timings {
     /// Time after the first connection during which hosts are discovered and nothing is placed: 1
     /// s.
     pub discovery_period: Duration,
+    /// Maximum time for which a new scheduler waits for the heartbeats of the hosts in the store
+    /// before it places anything: 3 s, within which every host replies that is not busy or gone.
+    pub takeover_patience: Duration,
     /// Delay before waiting workloads are placed together: 300 ms.
     pub placement_delay: Duration,
     /// Time that a lost host may continue to run guests: 30 s, for workloads that must never run
@@ -120,6 +123,7 @@ impl Default for Timings {
             backoff_max: Duration::from_secs(300),
             backoff_reset: Duration::from_secs(60),
             discovery_period: Duration::from_secs(1),
+            takeover_patience: Duration::from_secs(3),
             placement_delay: Duration::from_millis(300),
             fence: Duration::from_secs(30),
             progress_deadline: Duration::from_secs(600),

@@ -72,16 +72,18 @@ impl Spread {
 }
 
 impl Scheduler {
-    /// Returns whether the discovery period is over.
+    /// Returns whether the discovery period and the takeover are over.
     pub(super) fn may_place(&self) -> bool {
-        self.synced && self.placement_opens_at.is_some_and(|at| self.now >= at)
+        let is_open = self.placement_opens_at.is_some_and(|at| self.now >= at);
+        is_open && self.takeover.is_over(self.now)
     }
 
     /// Places the waiting workloads in the order of their indexes.
     pub(super) fn place_waiting(&mut self) {
-        let placement_opens_at = self.placement_opens_at;
         if !self.may_place() {
-            let at = placement_opens_at.filter(|at| self.now < *at);
+            let opens_at = self.placement_opens_at.into_iter();
+            let at = opens_at.chain(self.takeover.lasts_until(self.now)).max();
+            let at = at.filter(|at| self.now < *at);
             return self.queue.reschedule(WorkItem::Placement, at);
         }
         let mut rejected: BTreeMap<Arc<SchedulingConstraints>, Arc<str>> = BTreeMap::new();

@@ -155,6 +155,7 @@ async fn call_host<S: Store>(
     let request = match command {
         Command::Stop { id } => HostRequest::Stop(id.to_string()),
         Command::Status { id } => HostRequest::Status(id.to_string()),
+        Command::Heartbeat => HostRequest::Heartbeat,
         Command::Start { workload, id } => match resolve_workload(store, &workload, &id).await {
             Ok(workload) => HostRequest::Start(id.to_string(), Box::new(workload)),
             Err(InvalidRequest(reason)) => return Outcome::InvalidRequest(reason),
@@ -168,6 +169,7 @@ fn command_verb(command: &Command) -> &'static str {
         Command::Start { .. } => "start",
         Command::Stop { .. } => "stop",
         Command::Status { .. } => "status",
+        Command::Heartbeat => "heartbeat",
     }
 }
 

@@ -17,6 +17,8 @@ pub enum HostRequest {
     Stop(String),
     /// Query the state of the workload with this id.
     Status(String),
+    /// Request a heartbeat.
+    Heartbeat,
 }
 
 impl HostTransport {
@@ -26,28 +28,33 @@ impl HostTransport {
     pub async fn call(&self, host_id: &str, request: HostRequest, timeout: Duration) -> Outcome {
         let client = match self.client(host_id) {
             Ok(client) => client.with_timeouts(uniform(timeout)),
-            Err(error) => return outcome(Err(error)),
+            Err(error) => return failure(error),
         };
-        outcome(match request {
+        let result = match request {
             HostRequest::Start(id, workload) => client.start(&id, &workload).await,
             HostRequest::Stop(id) => client.stop(&id).await,
             HostRequest::Status(id) => client.status(&id).await,
+            HostRequest::Heartbeat => {
+                let heartbeat = client.heartbeat().await;
+                let heartbeat = heartbeat.map(|it| Outcome::Heartbeat(Box::new(it)));
+                return heartbeat.unwrap_or_else(failure);
+            }
+        };
+        result.map_or_else(failure, |Status { state, message, .. }| Outcome::Status {
+            state,
+            message,
+            code: None,
         })
     }
 }
 
-fn outcome(result: Result<Status, ClientError>) -> Outcome {
-    match result {
-        Ok(Status { state, message, .. }) => Outcome::Status {
-            state,
-            message,
-            code: None,
-        },
-        Err(ClientError::Refused {
+fn failure(error: ClientError) -> Outcome {
+    match error {
+        ClientError::Refused {
             code,
             state,
             message,
-        }) => Outcome::Status {
+        } => Outcome::Status {
             // Some hosts send a code without a state when they refuse a command.
             state: match state {
                 WorkloadState::Unspecified => WorkloadState::Error,
@@ -56,16 +63,14 @@ fn outcome(result: Result<Status, ClientError>) -> Outcome {
             message,
             code,
         },
-        Err(ClientError::NoResponders) => Outcome::NoResponders,
+        ClientError::NoResponders => Outcome::NoResponders,
         // Over gRPC, an unreachable host may still be running, so it is not treated as missing.
-        Err(
-            ClientError::Timeout { .. }
-            | ClientError::Unreachable { .. }
-            | ClientError::ConnectionLost { .. },
-        ) => Outcome::TimedOut,
-        Err(ClientError::InvalidResponse { reason }) => Outcome::InvalidResponse(reason),
-        Err(ClientError::Disconnected) => Outcome::Disconnected,
-        Err(error) => Outcome::InvalidRequest(error.to_string()),
+        ClientError::Timeout { .. }
+        | ClientError::Unreachable { .. }
+        | ClientError::ConnectionLost { .. } => Outcome::TimedOut,
+        ClientError::InvalidResponse { reason } => Outcome::InvalidResponse(reason),
+        ClientError::Disconnected => Outcome::Disconnected,
+        error => Outcome::InvalidRequest(error.to_string()),
     }
 }
 
@@ -95,18 +100,18 @@ mod tests {
                 message: "in use".to_owned(),
                 code: Some(409),
             };
-            assert_eq!(outcome(Err(refused(state))), expected);
+            assert_eq!(failure(refused(state)), expected);
         }
     }
 
     #[test]
     fn does_not_map_unsent_requests_to_timeout() {
-        let too_large = outcome(Err(ClientError::RequestTooLarge));
+        let too_large = failure(ClientError::RequestTooLarge);
         assert!(
             matches!(too_large, Outcome::InvalidRequest(_)),
             "{too_large:?}"
         );
-        let disconnected = outcome(Err(ClientError::Disconnected));
+        let disconnected = failure(ClientError::Disconnected);
         assert_eq!(disconnected, Outcome::Disconnected);
     }
 }

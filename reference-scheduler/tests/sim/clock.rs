@@ -31,7 +31,11 @@ fn timestamps_follow_a_clock_that_is_set() {
     for unix_time in [s(1_800_000_000), s(1_700_000_000)] {
         world.set_clock(unix_time);
         world.run(s(1));
-        world.apply(deployment(&format!("a{}", unix_time.as_secs()), 1, "image:1"));
+        world.apply(deployment(
+            &format!("a{}", unix_time.as_secs()),
+            1,
+            "image:1",
+        ));
         world.run(s(39));
         let seen = last_seen(&world).expect("a host").as_unix();
         assert!(

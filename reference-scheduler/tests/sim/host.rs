@@ -243,6 +243,9 @@ impl Host {
     ) {
         match command {
             Command::Status { id } => replies.push((call, self.status(&id))),
+            Command::Heartbeat => {
+                replies.push((call, Outcome::Heartbeat(Box::new(self.heartbeat()))));
+            }
             Command::Stop { id } => {
                 let finishes_at = now + Duration::from_millis(rng.between(0, 1500));
                 let Some(entry) = self.entries.get_mut(&*id) else {

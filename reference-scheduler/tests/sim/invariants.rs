@@ -20,6 +20,7 @@ pub struct Invariants {
     pub violation: Option<String>,
     pub starts: usize,
     pub stops: usize,
+    pub heartbeat_requests: usize,
     pub warnings: Vec<String>,
     /// The host on which each id was started, and the content of the start.
     started: BTreeMap<Arc<str>, (Arc<str>, Arc<api::Workload>)>,
@@ -120,6 +121,7 @@ impl Invariants {
                 self.check_stop(now, host, id, store);
             }
             Command::Status { .. } => {}
+            Command::Heartbeat => self.heartbeat_requests += 1,
         }
     }
 

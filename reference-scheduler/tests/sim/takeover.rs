@@ -188,3 +188,62 @@ fn replaces_replica_of_host_that_died_before_takeover() {
     world.assert_invariants();
     assert_eq!((world.running_ids().len(), world.invariants.starts), (3, 1));
 }
+
+/// Returns a world with ten hosts that are known to the store, whose next heartbeats are up to 15 s
+/// away, and a scheduler that has just started with a new deployment.
+fn restarted_with_waiting_replicas(change: impl Fn(&mut Host)) -> World {
+    let mut world = World::new(37, Options::default());
+    for number in 0..10 {
+        let mut host = Host::new(&format!("h{number}"), &format!("host-{number}"));
+        change(&mut host);
+        world.add_host(host);
+        world.run(Duration::from_millis(1500));
+    }
+    world.run(s(60));
+    world.apply(deployment("a", 10, "image:1"));
+    world.restart_scheduler();
+    world
+}
+
+#[test]
+fn new_scheduler_hears_hosts_of_store_before_it_places() {
+    let mut world = restarted_with_waiting_replicas(|_| {});
+    let took = world
+        .run_until(s(10), |world| world.is_ready("a"))
+        .expect("ready");
+    assert!(took <= s(3), "{took:?}");
+    assert_eq!(world.loads(), [1; 10]);
+    world.run(s(60));
+    world.assert_invariants();
+    assert_eq!(world.invariants.heartbeat_requests, 10, "one for each host");
+}
+
+#[test]
+fn frozen_host_delays_first_placement_only_within_bound() {
+    let mut world = restarted_with_waiting_replicas(|_| {});
+    world.set_fault(3, super::host::HostFault::Frozen);
+    let took = world
+        .run_until(s(10), |world| world.running_ids().len() == 10)
+        .expect("placed");
+    assert!(took <= s(5), "{took:?}");
+    let loads = world.loads();
+    assert!(loads.iter().all(|load| (1..=2).contains(load)), "{loads:?}");
+    world.assert_invariants();
+}
+
+#[test]
+fn hosts_with_discovery_are_not_asked_again() {
+    let mut world = restarted_with_waiting_replicas(|host| {
+        let labels = &mut host.labels;
+        labels.insert("berth.dev/discover".to_owned(), "true".to_owned());
+    });
+    for host in 0..10 {
+        world.discover(host);
+    }
+    world
+        .run_until(s(10), |world| world.is_ready("a"))
+        .expect("ready");
+    world.assert_invariants();
+    assert_eq!(world.loads(), [1; 10]);
+    assert_eq!(world.invariants.heartbeat_requests, 0);
+}

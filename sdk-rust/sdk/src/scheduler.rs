@@ -13,3 +13,4 @@ pub use self::fleet::{
 pub use self::heartbeats::Heartbeats;
 pub use self::liveness::{Health, LivenessOptions, Reason};
 pub use crate::client_error::ClientError;
+pub use crate::subject::DISCOVER_LABEL;

@@ -93,6 +93,10 @@ pub(crate) fn parse_heartbeat(subject: &str) -> Option<&str> {
         .filter(|host_id| is_host_id(host_id))
 }
 
+/// Label with the value `true` of hosts with the extension `discover`: they reply to a scheduler
+/// that has connected.
+pub const DISCOVER_LABEL: &str = "berth.dev/discover";
+
 /// Subject of requests of the extension `discover`.
 pub(crate) const DISCOVER: &str = "berth.ext.v1.discover";
 

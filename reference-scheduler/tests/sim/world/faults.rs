@@ -42,12 +42,16 @@ impl World {
         }
     }
 
+    /// Delivers the reply of a host to discovery, within a second.
+    pub fn discover(&mut self, host: usize) {
+        let heartbeat = Box::new(self.hosts[host].heartbeat());
+        let delay = Duration::from_millis(self.rng.between(20, 1100));
+        self.deliver_in(delay, Event::Heartbeat(heartbeat));
+    }
+
     /// Sets the clock of the scheduler's machine.
     pub fn set_clock(&mut self, unix_time: Duration) {
-        self.deliver_in(
-            Duration::from_millis(1),
-            Event::ClockChanged { unix_time },
-        );
+        self.deliver_in(Duration::from_millis(1), Event::ClockChanged { unix_time });
     }
 
     pub fn stop_broker(&mut self) {

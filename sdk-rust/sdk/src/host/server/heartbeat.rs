@@ -37,9 +37,6 @@ pub(super) struct HeartbeatPublisher<H: Host> {
     is_discoverable: bool,
 }
 
-/// Label that announces the extension `discover`.
-const DISCOVER_LABEL: &str = "berth.dev/discover";
-
 impl<H: Host> HeartbeatPublisher<H> {
     pub fn new(
         host: Arc<H>,
@@ -148,7 +145,7 @@ impl<H: Host> HeartbeatPublisher<H> {
     fn heartbeat_with(&self, mut description: Description) -> HostHeartbeat {
         if self.is_discoverable {
             let labels = &mut description.labels;
-            labels.insert(DISCOVER_LABEL.to_owned(), "true".to_owned());
+            labels.insert(subject::DISCOVER_LABEL.to_owned(), "true".to_owned());
         }
         let cpu = description.system_cpu_usage;
         HostHeartbeat {
