@@ -123,6 +123,38 @@ fn groups_have_services_and_autoscaler_owns_replicas() {
 }
 
 #[test]
+fn host_serves_between_deletion_of_its_pod_and_shutdown() {
+    let pod = |version: &str, name: &str, values: &str| {
+        let arguments = ["--kube-version", version, "--set", values];
+        let objects = render(&arguments).unwrap();
+        find(&objects, "Deployment", name)["spec"]["template"]["spec"].clone()
+    };
+    let (ingress, none) = ("berth-host-private-ingress", "hosts.logLevel=info");
+    let pod_of_ingress = pod("1.30.0", ingress, none);
+    let container = &pod_of_ingress["containers"][0];
+    assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    assert_eq!(pod_of_ingress["terminationGracePeriodSeconds"], 35);
+    for (version, name, values) in [
+        ("1.29.0", ingress, none),
+        ("1.30.0", ingress, "hosts.preStopSeconds=0"),
+        ("1.30.0", "berth-host-default", none),
+    ] {
+        let container = &pod(version, name, values)["containers"][0];
+        assert_eq!(
+            container.get("lifecycle"),
+            None,
+            "{version} {name} {values}"
+        );
+    }
+    let arguments = container["args"].as_array().unwrap().iter();
+    let listens_on_both_families = |it: &Value| it == "--http-addr=[::]:8000";
+    assert_eq!(
+        arguments.filter(|it| listens_on_both_families(it)).count(),
+        1
+    );
+}
+
+#[test]
 fn names_fit_for_every_release_and_stay_different() {
     let group = "g".repeat(20);
     let port = format!("hosts.groups.{group}.httpPort=9191");

@@ -100,6 +100,8 @@ pub(super) fn explain_ports(
 pub(super) struct Backend {
     pub address: IpAddr,
     pub port: u16,
+    /// Whether the host will end soon. It gets requests only if no other backend is left.
+    pub is_terminating: bool,
 }
 
 /// Changes to make, in this order.
@@ -154,19 +156,19 @@ fn desired(
     backends: &BTreeSet<Backend>,
     existing: &BTreeMap<String, EndpointSlice>,
 ) -> Vec<EndpointSlice> {
-    let mut groups: BTreeMap<(bool, u16), Vec<IpAddr>> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, u16), Vec<Backend>> = BTreeMap::new();
     for backend in backends {
         groups
             .entry((backend.address.is_ipv6(), backend.port))
             .or_default()
-            .push(backend.address);
+            .push(*backend);
     }
     let operator_slice_name = slice_name(&service.name, &service.name);
     let operator_group =
         operator_slice_group(groups.keys().copied(), existing.get(&operator_slice_name));
     let mut slices = Vec::new();
-    for (group, addresses) in &groups {
-        for (index, chunk) in addresses.chunks(SLICE_ENDPOINTS_MAX).enumerate() {
+    for (group, backends) in &groups {
+        for (index, chunk) in backends.chunks(SLICE_ENDPOINTS_MAX).enumerate() {
             let name = if index == 0 && Some(*group) == operator_group {
                 operator_slice_name.clone()
             } else {
@@ -217,14 +219,14 @@ fn slice(
     service: &ServiceFacts,
     name: String,
     (is_ipv6, port): (bool, u16),
-    addresses: &[IpAddr],
+    backends: &[Backend],
 ) -> EndpointSlice {
-    let endpoint = |address: &IpAddr| Endpoint {
-        addresses: vec![address.to_string()],
+    let endpoint = |backend: &Backend| Endpoint {
+        addresses: vec![backend.address.to_string()],
         conditions: Some(EndpointConditions {
-            ready: Some(true),
+            ready: Some(!backend.is_terminating),
             serving: Some(true),
-            terminating: None,
+            terminating: backend.is_terminating.then_some(true),
         }),
         ..Endpoint::default()
     };
@@ -241,7 +243,7 @@ fn slice(
     names.sort_unstable();
     names.insert(0, PORT_NAME);
     // Sorted as text, as in the slices of wasmCloud's operator.
-    let mut endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect();
+    let mut endpoints: Vec<Endpoint> = backends.iter().map(endpoint).collect();
     endpoints.sort_by(|a, b| a.addresses.cmp(&b.addresses));
     EndpointSlice {
         metadata: ObjectMeta {

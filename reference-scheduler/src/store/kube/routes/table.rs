@@ -68,6 +68,10 @@ struct PodFacts {
     /// Hostname, if it differs from the name of the Pod.
     hostname: Option<String>,
     address: Option<IpAddr>,
+    /// All addresses, of both families; empty once the Pod has finished.
+    addresses: BTreeSet<IpAddr>,
+    /// Whether the Pod is being deleted: its host gets no more requests while others are left.
+    is_terminating: bool,
 }
 
 /// Reason why a Service or a part of it gets no traffic.
@@ -274,20 +278,13 @@ impl RouteTable {
 
     pub(super) fn on_pod_applied(&mut self, pod: &Pod) -> Vec<ServiceKey> {
         let key = key_of(&pod.metadata);
-        let address = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.pod_ip.as_ref());
-        let facts = PodFacts {
-            hostname: pod.spec.as_ref().and_then(|spec| spec.hostname.clone()),
-            address: address.and_then(|address| address.parse().ok()),
-        };
+        let facts = pod_facts(pod);
         if self.pods.get(&key) == Some(&facts) {
             return Vec::new();
         }
-        let mut affected = self.services_on_pod(&key.1, facts.hostname.as_deref());
+        let mut affected = self.services_on_pod(&key.1, &facts);
         if let Some(old) = self.pods.insert(key.clone(), facts) {
-            affected.extend(self.services_on_pod(&key.1, old.hostname.as_deref()));
+            affected.extend(self.services_on_pod(&key.1, &old));
         }
         affected
     }
@@ -295,9 +292,7 @@ impl RouteTable {
     pub(super) fn on_pod_removed(&mut self, pod: &Pod) -> Vec<ServiceKey> {
         let key = key_of(&pod.metadata);
         let removed = self.pods.remove(&key);
-        removed.map_or_else(Vec::new, |removed| {
-            self.services_on_pod(&key.1, removed.hostname.as_deref())
-        })
+        removed.map_or_else(Vec::new, |removed| self.services_on_pod(&key.1, &removed))
     }
 
     /// Returns the changes of the slices of a Service, or `None` while its state is unknown.
@@ -388,6 +383,7 @@ impl RouteTable {
             backends.insert(Backend {
                 address,
                 port: host.port,
+                is_terminating: self.is_terminating(address),
             });
         }
         Some(backends)
@@ -405,18 +401,30 @@ impl RouteTable {
         })
     }
 
+    /// Returns whether every Pod with this address is being deleted. Several Pods have the same
+    /// address in the network of a node, or after an address was assigned again.
+    fn is_terminating(&self, address: IpAddr) -> bool {
+        let pods = self.pods.values();
+        let mut pods = pods
+            .filter(|pod| pod.addresses.contains(&address))
+            .peekable();
+        pods.peek().is_some() && pods.all(|pod| pod.is_terminating)
+    }
+
     /// Returns the Services with workloads on a host.
     fn services_on_host(&self, id: &str) -> Vec<ServiceKey> {
         let on_host = self.workloads.values().filter(|facts| facts.host_id == id);
         on_host.map(|facts| facts.service.clone()).collect()
     }
 
-    /// Returns the Services with workloads on a host whose hostname is that of a Pod.
-    fn services_on_pod(&self, name: &str, hostname: Option<&str>) -> Vec<ServiceKey> {
-        let hosts = self
-            .hosts
-            .values()
-            .filter(|host| host.hostname == name || hostname == Some(&host.hostname));
+    /// Returns the Services with workloads on a host whose hostname or address is that of a Pod.
+    fn services_on_pod(&self, name: &str, pod: &PodFacts) -> Vec<ServiceKey> {
+        let hosts = self.hosts.values().filter(|host| {
+            let address = host.hostname.parse::<IpAddr>();
+            host.hostname == name
+                || pod.hostname.as_ref() == Some(&host.hostname)
+                || address.is_ok_and(|address| pod.addresses.contains(&address))
+        });
         hosts
             .flat_map(|host| self.services_on_host(&host.id))
             .collect()
@@ -426,6 +434,26 @@ impl RouteTable {
     fn only_if_relevant(&self, key: ServiceKey) -> Vec<ServiceKey> {
         let is_relevant = self.by_service.contains_key(&key) || self.slices.contains_key(&key);
         is_relevant.then_some(key).into_iter().collect()
+    }
+}
+
+fn pod_facts(pod: &Pod) -> PodFacts {
+    let status = pod.status.as_ref();
+    let parse = |address: &String| address.parse::<IpAddr>().ok();
+    let address = status
+        .and_then(|status| status.pod_ip.as_ref())
+        .and_then(parse);
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let is_finished = matches!(phase, Some("Succeeded" | "Failed"));
+    let others = status
+        .into_iter()
+        .flat_map(|status| status.pod_ips.iter().flatten());
+    let addresses = others.filter_map(|other| parse(&other.ip)).chain(address);
+    PodFacts {
+        hostname: pod.spec.as_ref().and_then(|spec| spec.hostname.clone()),
+        address,
+        addresses: addresses.filter(|_| !is_finished).collect(),
+        is_terminating: pod.metadata.deletion_timestamp.is_some(),
     }
 }
 

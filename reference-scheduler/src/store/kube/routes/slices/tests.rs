@@ -72,6 +72,7 @@ fn backends(all: &[(&str, u16)]) -> BTreeSet<Backend> {
     let backend = |&(address, port): &(&str, u16)| Backend {
         address: address.parse().expect("an address"),
         port,
+        is_terminating: false,
     };
     all.iter().map(backend).collect()
 }
@@ -244,6 +245,7 @@ fn splits_many_endpoints_into_slices_with_stable_names() {
         .map(|last| Backend {
             address: IpAddr::from([10, 0, 0, last]),
             port: 80,
+            is_terminating: false,
         })
         .collect();
     let existing = execute(&plan(&service(), &many, &BTreeMap::new()), BTreeMap::new());

@@ -164,6 +164,45 @@ fn resolves_hostname_by_pod() {
 }
 
 #[test]
+fn host_in_terminating_pod_is_not_ready_and_still_serves() {
+    let mut table = empty();
+    table.on_service_applied(&service());
+    for (id, address) in [("h", "10.0.0.7"), ("i", "pod-2")] {
+        table.on_object_applied(&host(id, address));
+        table.on_object_applied(&workload(id, id, "True"));
+    }
+    let mut pods = [("pod-1", "10.0.0.7"), ("pod-2", "10.0.0.8")].map(|(name, ip)| pod(name, ip));
+    for pod in &pods {
+        assert_eq!(table.on_pod_applied(pod), [key()]);
+    }
+    let conditions = |table: &RouteTable| {
+        let slices = table.plan(&key()).expect("a plan").apply.into_iter();
+        let endpoints = slices.flat_map(|slice| slice.endpoints.unwrap_or_default());
+        let conditions = endpoints.filter_map(|endpoint| endpoint.conditions);
+        conditions
+            .map(|it| (it.ready, it.serving, it.terminating))
+            .collect::<Vec<_>>()
+    };
+    let (ready, terminating) = (
+        (Some(true), Some(true), None),
+        (Some(false), Some(true), Some(true)),
+    );
+    assert_eq!(conditions(&table), [ready, ready]);
+    for (pod, expected) in pods
+        .iter_mut()
+        .zip([[terminating, ready], [terminating; 2]])
+    {
+        let deletion = json!("2026-01-02T03:04:05Z");
+        pod.metadata.deletion_timestamp = serde_json::from_value(deletion).expect("a time");
+        assert!(!table.on_pod_applied(pod).is_empty());
+        assert_eq!(conditions(&table), expected);
+    }
+    // Another Pod gets the address.
+    assert_eq!(table.on_pod_applied(&pod("pod-3", "10.0.0.7")), [key()]);
+    assert_eq!(conditions(&table), [ready, terminating]);
+}
+
+#[test]
 fn plans_nothing_before_everything_is_listed_that_a_service_depends_on() {
     for last in INFORMERS {
         let mut table = RouteTable::default();
