@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::status_files::sync;
 use crate::api::{Key, Object, OwnerReference, names};
 
 /// Name of the log, below the directory of the status files. It is not a valid namespace.
 const LOG_FILE: &str = ".identities";
 /// Maximum size of the log that is read: far more than the identities of all objects.
 const LOG_BYTES_MAX: u64 = 64 << 20;
+/// Number of appended lines after which the log is rewritten, unless there are more objects:
+/// some megabytes, and rarely reached.
+const APPENDED_MAX: usize = 10_000;
 
 /// Data of a workload that must survive the loss of its status file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +51,8 @@ struct Line {
 pub(super) struct Identities {
     path: PathBuf,
     known: BTreeMap<Key, Identity>,
+    /// Number of lines that were appended since the log was written as a whole.
+    appended: usize,
 }
 
 impl Identities {
@@ -74,7 +80,11 @@ impl Identities {
                 None => known.remove(&key),
             };
         }
-        Self { path, known }
+        Self {
+            path,
+            known,
+            appended: 0,
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Identity)> {
@@ -89,6 +99,10 @@ impl Identities {
         self.known = objects
             .map(|object| (object.key(), identity(object)))
             .collect();
+        self.write_all()
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
         let mut text = Vec::new();
         for (key, identity) in &self.known {
             write_line(&mut text, key, Some(identity))?;
@@ -97,7 +111,10 @@ impl Identities {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&temporary, &self.path)
+        fs::rename(&temporary, &self.path)?;
+        self.path.parent().map_or(Ok(()), sync)?;
+        self.appended = 0;
+        Ok(())
     }
 
     /// Records the identity of an object, if it has changed, before its status file is written.
@@ -108,7 +125,7 @@ impl Identities {
         }
         self.append(&key, Some(&identity))?;
         self.known.insert(key, identity);
-        Ok(())
+        self.shorten()
     }
 
     /// Records that an object was removed.
@@ -116,16 +133,25 @@ impl Identities {
         if self.known.remove(key).is_some() {
             self.append(key, None)?;
         }
+        self.shorten()
+    }
+
+    /// Rewrites the log once most of its lines are out of date, which bounds its size.
+    fn shorten(&mut self) -> io::Result<()> {
+        if self.appended > self.known.len().max(APPENDED_MAX) {
+            self.write_all()?;
+        }
         Ok(())
     }
 
-    fn append(&self, key: &Key, identity: Option<&Identity>) -> io::Result<()> {
+    fn append(&mut self, key: &Key, identity: Option<&Identity>) -> io::Result<()> {
         // A line that was cut off ends here.
         let mut text = vec![b'\n'];
         write_line(&mut text, key, identity)?;
         let mut options = fs::OpenOptions::new();
         let mut file = options.create(true).append(true).open(&self.path)?;
         file.write_all(&text)?;
+        self.appended += 1;
         file.sync_data()
     }
 }
@@ -189,6 +215,29 @@ mod tests {
             (key.name.to_string(), identity.host_id.clone())
         });
         hosts.collect()
+    }
+
+    #[test]
+    fn log_is_rewritten_when_most_lines_are_out_of_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut identities = Identities::read(folder.path());
+        identities.record(&workload("a", "one")).unwrap();
+        // As after many changes, without their cost.
+        identities.appended = APPENDED_MAX - 1;
+        let lines = || {
+            let log = fs::read_to_string(folder.path().join(LOG_FILE)).unwrap();
+            log.lines().filter(|line| !line.is_empty()).count()
+        };
+        let mut counts = Vec::new();
+        for host in ["two", "three", "four"] {
+            identities.record(&workload("a", host)).unwrap();
+            counts.push(lines());
+        }
+        identities.forget(&workload("a", "").key()).unwrap();
+        assert_eq!((counts, lines()), (vec![2, 1, 2], 3));
+        identities.record(&workload("b", "one")).unwrap();
+        let expected = [("b".to_owned(), "one".to_owned())];
+        assert_eq!(hosts(&Identities::read(folder.path())), expected);
     }
 
     #[test]

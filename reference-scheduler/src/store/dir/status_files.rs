@@ -300,7 +300,7 @@ fn parse(text: &str) -> Result<Object, String> {
 }
 
 /// Syncs the entries of a directory to disk.
-fn sync(folder: &Path) -> io::Result<()> {
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
