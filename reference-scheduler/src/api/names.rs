@@ -11,6 +11,9 @@ pub const REVISION_ANNOTATION: &str = "runtime.wasmcloud.dev/workload-replica-se
 /// Annotation of a workload: the ID of its first host, chosen at creation. The ID of that
 /// incarnation is the UID of the workload. Later assignments are in the status.
 pub const PLACED_ON_ANNOTATION: &str = "berth.dev/placed-on";
+/// Annotation of a deployment: the number or percentage of replicas that may be missing during a
+/// rolling update, for fleets without room for additional replicas.
+pub const MAX_UNAVAILABLE_ANNOTATION: &str = "berth.dev/max-unavailable";
 /// Label of a host: its group.
 pub const HOST_GROUP_LABEL: &str = "hostgroup";
 

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::rollout::{OldSet, RollingUpdate};
+use self::status::RolloutStatus;
 use super::Scheduler;
 use super::cached_object::CachedObject;
 use super::replica_set::ReplicaSet;
 use super::work_queue::WorkItem;
 use crate::api::{
-    self, DeployPolicy, Key, LocalReference, Object, ReplicaCounts, WorkloadDeployment, condition,
-    names,
+    self, DeployPolicy, Key, LocalReference, Object, WorkloadDeployment, condition, names,
 };
 
 /// Reason of the condition `Deploy` while a rollout is stuck.
@@ -35,6 +35,8 @@ pub(super) struct Deployment {
     /// first sign that the whole deployment is being deleted.
     pub creation_paused_until: Duration,
     status_written_at: Duration,
+    /// The number of replicas for which the sets were resized most recently.
+    replicas: u32,
 }
 
 impl Deployment {
@@ -61,29 +63,28 @@ impl Deployment {
         match (self.policy(), spec.replicas) {
             (None, _) => Some("deployPolicy is neither RollingUpdate nor Recreate"),
             (_, Some(replicas)) if replicas < 0 => Some("replicas is negative"),
+            _ if self.max_unavailable().is_none() => Some(
+                "the annotation berth.dev/max-unavailable is neither a number nor a percentage",
+            ),
             _ => None,
         }
     }
-}
 
-/// The observed state of a rollout, for the status of the deployment.
-#[derive(Debug, Default)]
-struct RolloutStatus {
-    invalid_reason: Option<&'static str>,
-    missing_artifact: Option<String>,
-    /// Name of the current replica set.
-    current: Option<String>,
-    /// Name of the last good replica set, during a rollout.
-    previous: Option<String>,
-    /// Whether the replica set of the current revision exists or is being created.
-    current_set_exists: bool,
-    /// Reason why the store refuses to create the current replica set or its workloads.
-    create_refusal: Option<String>,
-    /// Whether no old replica set remains.
-    is_settled: bool,
-    /// Whether no old replica set remains and all replicas are ready.
-    is_complete: bool,
-    counts: ReplicaCounts,
+    /// Returns the number of replicas that may be missing during a rolling update, or `None` if the
+    /// annotation is invalid.
+    fn max_unavailable(&self) -> Option<u32> {
+        let object = self.cached.object.as_ref()?;
+        let annotations = &object.metadata.annotations;
+        let Some(text) = annotations.get(names::MAX_UNAVAILABLE_ANNOTATION) else {
+            return Some(0);
+        };
+        let Some(percent) = text.strip_suffix('%') else {
+            return text.parse().ok();
+        };
+        let percent = percent.parse().ok().filter(|percent| *percent <= 100)?;
+        let missing = u64::from(object.spec.replicas()) * percent / 100;
+        u32::try_from(missing).ok()
+    }
 }
 
 impl Scheduler {
@@ -113,6 +114,7 @@ impl Scheduler {
                 is_stuck: is_stuck(&object),
                 creation_paused_until: Duration::ZERO,
                 status_written_at: self.now,
+                replicas: replicas_of_status(&object),
             };
             let uid = record.uid.clone();
             let index = self.deployments.insert(key, record);
@@ -199,6 +201,8 @@ impl Scheduler {
         let (uid, policy) = (record.uid.clone(), record.policy());
         let paused_until = Some(record.creation_paused_until).filter(|until| self.now < *until);
         observed.invalid_reason = record.invalid_reason();
+        let max_unavailable = record.max_unavailable().unwrap_or(0);
+        let replicas_before = record.replicas;
         let sets = self.wanted_sets(&uid);
         let template = match observed.invalid_reason {
             Some(_) => None,
@@ -218,32 +222,25 @@ impl Scheduler {
             return (observed, None);
         };
         let revision = crate::revision::revision(&template.spec);
-        let named = object
-            .status
-            .as_ref()
-            .and_then(|status| status.current_replica_set.as_ref());
-        let of_revision = sets.iter().copied().filter(|set| {
-            self.sets
-                .get(*set)
-                .is_some_and(|set| set.revision == revision)
-        });
-        let current = of_revision.min_by_key(|set| {
-            let name = self.sets.get(*set).map(|set| set.key.name.clone());
-            let is_named = named.is_some_and(|named| name.as_deref() == Some(named.name.as_str()));
-            (!is_named, name)
-        });
+        let current = self.current_set(object, &revision, &sets);
         let old: Vec<u32> = sets
             .iter()
             .copied()
             .filter(|set| Some(*set) != current)
             .collect();
         let last_good = self.last_good_set(object, current, &old);
+        let replicas = object.spec.replicas();
         let rollout = Rollout {
-            replicas: object.spec.replicas(),
+            replicas,
+            max_unavailable,
+            is_scaled_up: current.is_some() && replicas > replicas_before,
             current,
             old,
             last_good,
         };
+        if let Some(record) = self.deployments.get_mut(deployment_index) {
+            record.replicas = replicas;
+        }
         let wake = match policy {
             _ if rollout.current.is_none() && paused_until.is_some() => paused_until,
             Some(DeployPolicy::Recreate) => {
@@ -267,6 +264,26 @@ impl Scheduler {
             .copied();
         let is_wanted = |set: &u32| self.sets.get(*set).is_some_and(ReplicaSet::is_wanted);
         sets.filter(is_wanted).collect()
+    }
+
+    /// Returns the set of the current revision, preferably the one that the status names.
+    fn current_set(
+        &self,
+        object: &WorkloadDeployment,
+        revision: &str,
+        sets: &[u32],
+    ) -> Option<u32> {
+        let status = object.status.as_ref();
+        let named = status.and_then(|status| status.current_replica_set.as_ref());
+        let of_revision = sets.iter().copied().filter(|set| {
+            let set = self.sets.get(*set);
+            set.is_some_and(|set| set.revision == *revision)
+        });
+        of_revision.min_by_key(|set| {
+            let name = self.sets.get(*set).map(|set| set.key.name.clone());
+            let is_named = named.is_some_and(|named| name.as_deref() == Some(named.name.as_str()));
+            (!is_named, name)
+        })
     }
 
     /// Returns the set of the last revision that was rolled out completely. The set stays until
@@ -332,7 +349,9 @@ impl Scheduler {
         let rolling_update = RollingUpdate {
             replicas: rollout.replicas,
             surge,
+            max_unavailable: rollout.max_unavailable,
             ready: rollout.current.map_or(0, ready),
+            is_scaled_up: rollout.is_scaled_up,
         };
         let plan = rolling_update.plan(&old);
         match rollout.current {
@@ -412,60 +431,6 @@ impl Scheduler {
         members.is_some_and(|members| !members.is_empty())
     }
 
-    fn observe_rollout(
-        &self,
-        observed: &mut RolloutStatus,
-        object: &WorkloadDeployment,
-        sets: &[u32],
-        revision: &str,
-        last_good: Option<u32>,
-    ) {
-        self.count_sets(observed, object, sets);
-        let name = |set: u32| self.sets.get(set).map(|set| set.key.name.to_string());
-        let mut of_revision = sets.iter().copied().filter(|set| {
-            self.sets
-                .get(*set)
-                .is_some_and(|set| set.revision == revision)
-        });
-        let current = of_revision.next();
-        let before = object
-            .status
-            .as_ref()
-            .and_then(|status| status.current_replica_set.as_ref());
-        let record = current.and_then(|set| self.sets.get(set));
-        observed.create_refusal = record.and_then(|set| set.create_refusal.clone());
-        observed.current_set_exists = record
-            .is_some_and(|set| set.cached.object.is_some() || observed.create_refusal.is_none());
-        // During a recreate rollout no new set exists while the old set stops; the status still
-        // names the old set.
-        observed.current = current
-            .and_then(name)
-            .or_else(|| before.map(|before| before.name.clone()));
-        observed.previous = last_good
-            .filter(|last_good| sets.contains(last_good))
-            .and_then(name);
-        observed.previous = observed.previous.take().filter(|_| current.is_some());
-        observed.is_settled = sets.len() <= 1;
-        let replicas = i32::try_from(object.spec.replicas()).unwrap_or(i32::MAX);
-        let counts = current
-            .and_then(|set| self.sets.get(set))
-            .map(|set| set.counts);
-        let is_ready = counts.is_some_and(|counts| {
-            counts.expected == replicas && counts.ready >= replicas && counts.current == replicas
-        });
-        observed.is_complete = observed.is_settled && is_ready;
-    }
-
-    fn count_sets(&self, observed: &mut RolloutStatus, object: &WorkloadDeployment, sets: &[u32]) {
-        let counts = &mut observed.counts;
-        for set in sets.iter().filter_map(|set| self.sets.get(*set)) {
-            counts.current += set.counts.current;
-            counts.ready += set.counts.ready;
-        }
-        counts.expected = i32::try_from(object.spec.replicas()).unwrap_or(i32::MAX);
-        counts.unavailable = counts.current - counts.ready;
-    }
-
     /// Checks whether the rollout is stuck and returns when to check again.
     fn check_progress(
         &mut self,
@@ -494,6 +459,7 @@ impl Scheduler {
         record.is_stuck = true;
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         let message = format!("no replica has become ready for {deadline:?}");
+        let message = status::with_reason(&message, &observed.unschedulable_reason);
         self.record_warning(key, uid, STUCK_REASON, message);
         None
     }
@@ -502,9 +468,22 @@ impl Scheduler {
 /// The sets of a rollout.
 struct Rollout {
     replicas: u32,
+    max_unavailable: u32,
+    /// Whether `replicas` has increased since the sets were resized.
+    is_scaled_up: bool,
     current: Option<u32>,
     old: Vec<u32>,
     last_good: Option<u32>,
+}
+
+/// Returns the number of replicas for which an earlier scheduler resized the sets.
+fn replicas_of_status(object: &WorkloadDeployment) -> u32 {
+    let counts = object.status.as_ref().and_then(|status| status.replicas);
+    // Without a status, the sets may already have the specified size.
+    let specified = object.spec.replicas();
+    counts.map_or(specified, |counts| {
+        u32::try_from(counts.expected).unwrap_or(0)
+    })
 }
 
 fn is_stuck(object: &WorkloadDeployment) -> bool {

@@ -206,6 +206,12 @@ impl Workload {
         !is_known
     }
 
+    /// Returns why no host fits, while the workload waits for a host.
+    pub fn unschedulable_reason(&self) -> Option<&str> {
+        let reason = self.unschedulable.as_ref().filter(|_| self.needs_host());
+        reason.map(|(_, reason)| &**reason)
+    }
+
     /// Returns the id of the next incarnation.
     fn next_id(&self) -> Arc<str> {
         match self.restarts {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use berth_scheduler::api::{ConditionStatus, Kind, Object, condition};
 use berth_scheduler::core::Options;
 
+use super::host::Host;
 use super::workloads::{deployment, deployment_with, spec};
 use super::world::World;
 
@@ -107,6 +108,134 @@ fn bad_revision_keeps_last_good_one_and_is_reported_as_stuck() {
         .expect("rolled out");
     world.run(s(10));
     assert_eq!(images(&world), vec!["image:3"; 4]);
+}
+
+/// Returns a world in which the rollout of a bad revision of four replicas is under way.
+fn blocked_rollout() -> World {
+    let mut world = world(4);
+    fail_bad_images(&mut world);
+    world.apply(deployment("a", 4, "image:1"));
+    world
+        .run_until(s(10), |world| world.is_ready("a"))
+        .expect("ready");
+    world.apply(deployment("a", 4, "image:bad"));
+    world.run(s(20));
+    world
+}
+
+fn running(world: &World, image: &str) -> usize {
+    images(world).iter().filter(|it| *it == image).count()
+}
+
+#[test]
+fn scale_during_blocked_rollout_scales_the_last_good_revision() {
+    for (replicas, is_restarted) in [(5, false), (9, false), (9, true), (2, false), (0, false)] {
+        let mut world = blocked_rollout();
+        world.apply(deployment("a", replicas, "image:bad"));
+        if is_restarted {
+            world.restart_scheduler();
+        }
+        let expected = usize::try_from(replicas).unwrap();
+        world
+            .run_until(s(30), |world| running(world, "image:1") == expected)
+            .unwrap_or_else(|| panic!("{replicas}: {:?}", images(&world)));
+        world.run(s(100));
+        world.assert_invariants();
+        assert_eq!(running(&world, "image:1"), expected, "{replicas}");
+        // SCHED-ROLL-013: the rollout ends with the new number of replicas.
+        world.apply(deployment("a", replicas, "image:2"));
+        world
+            .run_until(s(120), |world| world.is_ready("a"))
+            .expect("rolled out");
+        world.run(s(20));
+        world.assert_invariants();
+        assert_eq!(images(&world), vec!["image:2"; expected]);
+    }
+}
+
+#[test]
+fn template_and_replicas_that_change_together_start_only_new_replicas() {
+    let mut world = world(4);
+    world.apply(deployment("a", 4, "image:1"));
+    world
+        .run_until(s(10), |world| world.is_ready("a"))
+        .expect("ready");
+    world.apply(deployment("a", 8, "image:2"));
+    world
+        .run_until(s(60), |world| world.is_ready("a"))
+        .expect("rolled out");
+    world.run(s(20));
+    world.assert_invariants();
+    assert_eq!(world.invariants.starts, 4 + 8);
+}
+
+/// Returns a world whose two hosts have room for two replicas each.
+fn full_world(annotation: Option<&str>) -> World {
+    let mut world = World::new(13, Options::default());
+    for number in 0..2 {
+        let mut host = Host::new(&format!("h{number}"), &format!("host-{number}"));
+        let labels = &mut host.labels;
+        labels.insert("berth.dev/max-workloads".to_owned(), "2".to_owned());
+        world.add_host(host);
+    }
+    world.run(s(3));
+    for image in ["image:1", "image:2"] {
+        world.apply(annotated(deployment("a", 4, image), annotation));
+        world.run_until(s(10), |world| world.is_ready("a"));
+    }
+    world
+}
+
+fn annotated(deployment: Object, max_unavailable: Option<&str>) -> Object {
+    let mut deployment = deployment;
+    if let Some(value) = max_unavailable {
+        let annotations = &mut deployment.metadata_mut().annotations;
+        annotations.insert("berth.dev/max-unavailable".to_owned(), value.to_owned());
+    }
+    deployment
+}
+
+#[test]
+fn rollout_in_a_full_fleet_needs_and_respects_max_unavailable() {
+    let mut world = full_world(None);
+    world.run(s(700));
+    assert_eq!(running(&world, "image:1"), 4);
+    let status = world.deployment("a").unwrap().status.clone().unwrap();
+    let deploy = condition(&status.conditions, "Deploy").unwrap();
+    assert!(deploy.message.contains("2 full"), "{}", deploy.message);
+    let warnings = &world.invariants.warnings;
+    let is_stuck = |it: &String| it.contains("ProgressDeadlineExceeded") && it.contains("2 full");
+    assert!(warnings.iter().any(is_stuck), "{warnings:?}");
+
+    for (annotation, missing_max) in [("1", 1), ("50%", 2)] {
+        let mut world = full_world(None);
+        world.apply(annotated(deployment("a", 4, "image:2"), Some(annotation)));
+        let mut fewest = usize::MAX;
+        world
+            .run_until(s(120), |world| {
+                fewest = fewest.min(world.running_ids().len());
+                world.is_ready("a")
+            })
+            .expect("rolled out");
+        assert!(fewest >= 4 - missing_max, "{annotation}: {fewest}");
+        world.assert_invariants();
+        assert_eq!(images(&world), vec!["image:2"; 4]);
+    }
+}
+
+#[test]
+fn invalid_max_unavailable_changes_nothing() {
+    for value in ["-1", "101%", "a", "", "%", "1.5"] {
+        let mut world = world(2);
+        world.apply(deployment("a", 3, "image:1"));
+        world
+            .run_until(s(10), |world| world.is_ready("a"))
+            .expect("ready");
+        world.apply(annotated(deployment("a", 3, "image:2"), Some(value)));
+        world.run(s(20));
+        assert!(!world.is_ready("a"));
+        assert_eq!(running(&world, "image:1"), 3, "{value}");
+    }
 }
 
 #[test]

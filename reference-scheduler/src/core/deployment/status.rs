@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deployment, RolloutStatus, STUCK_REASON};
+use super::{Deployment, STUCK_REASON};
 use crate::api::{
-    Condition, ConditionStatus, LocalReference, WorkloadDeployment, WorkloadDeploymentStatus,
-    names, set_condition,
+    Condition, ConditionStatus, LocalReference, ReplicaCounts, WorkloadDeployment,
+    WorkloadDeploymentStatus, names, set_condition,
 };
 use crate::core::replica_set::{REFUSED_REASON, label_value};
 use crate::core::work_queue::{DEBOUNCE, WorkItem};
@@ -18,7 +18,100 @@ const AVAILABLE_REASON: &str = "Available";
 /// Reason of a condition that is not true yet, because reconciliation continues.
 const NOT_RECONCILED_REASON: &str = "Reconcile";
 
+/// The observed state of a rollout, for the status of the deployment.
+#[derive(Debug, Default)]
+pub(super) struct RolloutStatus {
+    pub invalid_reason: Option<&'static str>,
+    pub missing_artifact: Option<String>,
+    /// Name of the current replica set.
+    pub current: Option<String>,
+    /// Name of the last good replica set, during a rollout.
+    pub previous: Option<String>,
+    /// Whether the replica set of the current revision exists or is being created.
+    pub current_set_exists: bool,
+    /// Reason why the store refuses to create the current replica set or its workloads.
+    pub create_refusal: Option<String>,
+    /// Reason why a replica of the current set fits no host.
+    pub unschedulable_reason: Option<String>,
+    /// Whether no old replica set remains.
+    pub is_settled: bool,
+    /// Whether no old replica set remains and all replicas are ready.
+    pub is_complete: bool,
+    pub counts: ReplicaCounts,
+}
+
 impl Scheduler {
+    /// Observes the sets after they were resized.
+    pub(super) fn observe_rollout(
+        &self,
+        observed: &mut RolloutStatus,
+        object: &WorkloadDeployment,
+        sets: &[u32],
+        revision: &str,
+        last_good: Option<u32>,
+    ) {
+        self.count_sets(observed, object, sets);
+        let name = |set: u32| self.sets.get(set).map(|set| set.key.name.to_string());
+        let mut of_revision = sets.iter().copied().filter(|set| {
+            self.sets
+                .get(*set)
+                .is_some_and(|set| set.revision == revision)
+        });
+        let current = of_revision.next();
+        let before = object
+            .status
+            .as_ref()
+            .and_then(|status| status.current_replica_set.as_ref());
+        let record = current.and_then(|set| self.sets.get(set));
+        observed.unschedulable_reason = record.and_then(|set| self.unschedulable_member(&set.uid));
+        observed.create_refusal = record.and_then(|set| set.create_refusal.clone());
+        observed.current_set_exists = record
+            .is_some_and(|set| set.cached.object.is_some() || observed.create_refusal.is_none());
+        // During a recreate rollout no new set exists while the old set stops; the status still
+        // names the old set.
+        observed.current = current
+            .and_then(name)
+            .or_else(|| before.map(|before| before.name.clone()));
+        observed.previous = last_good
+            .filter(|last_good| sets.contains(last_good))
+            .and_then(name);
+        observed.previous = observed.previous.take().filter(|_| current.is_some());
+        observed.is_settled = sets.len() <= 1;
+        let replicas = i32::try_from(object.spec.replicas()).unwrap_or(i32::MAX);
+        let counts = current
+            .and_then(|set| self.sets.get(set))
+            .map(|set| set.counts);
+        let is_ready = counts.is_some_and(|counts| {
+            counts.expected == replicas && counts.ready >= replicas && counts.current == replicas
+        });
+        observed.is_complete = observed.is_settled && is_ready;
+    }
+
+    /// Returns why a member of a set fits no host.
+    fn unschedulable_member(&self, set_uid: &str) -> Option<String> {
+        let mut members = self.members.get(set_uid)?.iter();
+        members.find_map(|member| {
+            let reason = self.workloads.get(*member)?.unschedulable_reason()?;
+            Some(reason.to_owned())
+        })
+    }
+
+    /// Counts the replicas of all sets.
+    pub(super) fn count_sets(
+        &self,
+        observed: &mut RolloutStatus,
+        object: &WorkloadDeployment,
+        sets: &[u32],
+    ) {
+        let counts = &mut observed.counts;
+        for set in sets.iter().filter_map(|set| self.sets.get(*set)) {
+            counts.current += set.counts.current;
+            counts.ready += set.counts.ready;
+        }
+        counts.expected = i32::try_from(object.spec.replicas()).unwrap_or(i32::MAX);
+        counts.unavailable = counts.current - counts.ready;
+    }
+
     /// Writes the status if it has changed, or returns when to check again.
     pub(super) fn write_deployment_status(
         &mut self,
@@ -109,6 +202,14 @@ impl Scheduler {
     }
 }
 
+/// Appends a reason, if there is one.
+pub(super) fn with_reason(message: &str, reason: &Option<String>) -> String {
+    match reason {
+        Some(reason) => format!("{message}: {reason}"),
+        None => message.to_owned(),
+    }
+}
+
 fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     use ConditionStatus::{False, True};
     if let Some(invalid) = observed.invalid_reason {
@@ -133,7 +234,8 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     };
     let no_set = unless_refused("the current revision has no replica set");
     let not_deployed = if record.is_stuck {
-        (STUCK_REASON, "the rollout is stuck".to_owned())
+        let message = with_reason("the rollout is stuck", &observed.unschedulable_reason);
+        (STUCK_REASON, message)
     } else {
         no_set.clone()
     };
