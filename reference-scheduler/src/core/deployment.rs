@@ -81,7 +81,7 @@ impl Deployment {
         let Some(percent) = text.strip_suffix('%') else {
             return text.parse().ok();
         };
-        let percent = percent.parse().ok().filter(|percent| *percent <= 100)?;
+        let percent: u64 = percent.parse().ok().filter(|percent| *percent <= 100)?;
         let missing = u64::from(object.spec.replicas()) * percent / 100;
         u32::try_from(missing).ok()
     }

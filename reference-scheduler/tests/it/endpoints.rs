@@ -3,12 +3,12 @@
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::fixture::{Fixture, eventually, within};
-use crate::scheduler::process;
+use crate::scheduler::{command, process};
 
 async fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
@@ -67,6 +67,40 @@ async fn serves_health_and_metrics_and_shuts_down_on_signal() {
     let lock = fixture.manifests().join(".berth/.lock");
     let is_unlocked = || std::fs::File::open(&lock).unwrap().try_lock().is_ok();
     eventually(is_unlocked, || "the directory is unlocked".to_owned()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreadable_heartbeats_fill_no_log() {
+    const HEARTBEATS: usize = 5000;
+    let fixture = Fixture::new().await;
+    let mut command = command(&fixture.broker.url(), fixture.manifests(), &[]);
+    let mut scheduler = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(scheduler.stderr.take().unwrap()).lines();
+    let mut next_line = async || within(lines.next_line()).await.unwrap().unwrap();
+    while !next_line().await.contains("leader") {}
+    let url = fixture.broker.url();
+    let mut publisher = TcpStream::connect(url.trim_start_matches("nats://"))
+        .await
+        .unwrap();
+    let heartbeats = (0..HEARTBEATS).map(|host| {
+        format!(
+            "PUB runtime.operator.heartbeat.h{} 3\r\n{{}}x\r\n",
+            host % 7
+        )
+    });
+    let frames: String = std::iter::once("CONNECT {}\r\n".to_owned())
+        .chain(heartbeats)
+        .collect();
+    publisher.write_all(frames.as_bytes()).await.unwrap();
+    let mut bad = 0;
+    loop {
+        let line = next_line().await;
+        bad += usize::from(line.contains("cannot decode heartbeat"));
+        if line.contains("omitting lines") {
+            break;
+        }
+    }
+    assert_eq!(bad, 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,13 @@ pub fn config(url: &str, manifests: &Path, flags: &[&str]) -> Config {
 
 /// Starts the binary as a child process, which is killed on drop.
 pub fn process(url: &str, manifests: &Path, flags: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_berth-scheduler"))
+    command(url, manifests, flags).spawn().unwrap()
+}
+
+/// Returns the command of the binary, without output.
+pub fn command(url: &str, manifests: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth-scheduler"));
+    command
         .args(["--nats-url", url, "--store"])
         .arg(format!("dir:{}", manifests.display()))
         .args(flags)
@@ -49,7 +55,6 @@ pub fn process(url: &str, manifests: &Path, flags: &[&str]) -> Child {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+        .kill_on_drop(true);
+    command
 }

@@ -1,11 +1,16 @@
 //! The log of the process, written to standard error.
 
+mod line_limit;
+
 use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use self::line_limit::LineLimit;
 
 /// Directive for the NATS client, which repeats the same error with each attempt to connect. The
 /// bus logs it once, with its cause. A directive of the user for this target overrides it.
@@ -81,7 +86,9 @@ pub enum LogError {
 }
 
 impl Log {
-    /// Initializes the log of the process, in color if standard error is a terminal.
+    /// Initializes the log of the process, in color if standard error is a terminal. Warnings and
+    /// errors of one place in the code are limited to 50 in 10 s; the number of omitted lines is
+    /// logged.
     ///
     /// # Errors
     ///
@@ -97,9 +104,9 @@ impl Log {
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         let started = if self.json {
-            lines.json().finish().try_init()
+            lines.json().finish().with(LineLimit::default()).try_init()
         } else {
-            lines.finish().try_init()
+            lines.finish().with(LineLimit::default()).try_init()
         };
         started.map_err(LogError::Init)
     }
