@@ -3,7 +3,7 @@
 
 mod views;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -135,6 +135,12 @@ impl KubeStore {
     }
 }
 
+/// An object that cannot be decoded.
+struct Undecodable {
+    key: Key,
+    uid: String,
+}
+
 /// State of one watch.
 struct Watch {
     kind: Kind,
@@ -145,6 +151,8 @@ struct Watch {
     is_listed: bool,
     /// Objects that cannot be decoded, with the reason.
     undecodable: BTreeMap<Key, String>,
+    /// Those of the list in progress.
+    listed_undecodable: BTreeSet<Key>,
     /// Objects that became undecodable since the last report, with their UIDs.
     newly_undecodable: Vec<(Key, String)>,
 }
@@ -157,6 +165,7 @@ impl Watch {
             listed: HashMap::new(),
             is_listed: false,
             undecodable: BTreeMap::new(),
+            listed_undecodable: BTreeSet::new(),
             newly_undecodable: Vec::new(),
         }
     }
@@ -167,16 +176,28 @@ impl Watch {
         match event {
             Event::Init => {
                 self.listed.clear();
-                self.undecodable.clear();
+                self.listed_undecodable.clear();
                 Vec::new()
             }
-            Event::InitApply(raw) => self.decode(raw).map_or_else(Vec::new, |object| {
-                self.listed
-                    .insert(object.key(), object.metadata().uid.clone());
-                self.applied(object)
-            }),
+            Event::InitApply(raw) => match self.decode(raw) {
+                Ok(object) => {
+                    self.listed
+                        .insert(object.key(), object.metadata().uid.clone());
+                    self.applied(object)
+                }
+                Err(Undecodable { key, uid }) => {
+                    // The object still exists, so its last decodable version stays.
+                    if self.present.get(&key) == Some(&uid) {
+                        self.listed.insert(key.clone(), uid);
+                    }
+                    self.listed_undecodable.insert(key);
+                    Vec::new()
+                }
+            },
             Event::InitDone => {
                 self.is_listed = true;
+                let undecodable = std::mem::take(&mut self.listed_undecodable);
+                self.undecodable.retain(|key, _| undecodable.contains(key));
                 let listed = std::mem::take(&mut self.listed);
                 let previous = std::mem::replace(&mut self.present, listed);
                 let removed = previous
@@ -188,7 +209,7 @@ impl Watch {
             }
             Event::Apply(raw) => self
                 .decode(raw)
-                .map_or_else(Vec::new, |object| self.applied(object)),
+                .map_or_else(|_| Vec::new(), |object| self.applied(object)),
             Event::Delete(raw) => {
                 let (namespace, name) = (
                     raw.metadata.namespace.unwrap_or_default(),
@@ -220,22 +241,22 @@ impl Watch {
 
     /// Decodes an object. One that cannot be decoded is kept for a report: a later version of the
     /// CRDs may allow values that this version does not support.
-    fn decode(&mut self, raw: DynamicObject) -> Option<Object> {
+    fn decode(&mut self, raw: DynamicObject) -> Result<Object, Undecodable> {
         let metadata = raw.metadata.clone();
         let name = metadata.name.unwrap_or_default();
         let key = Key::new(self.kind, metadata.namespace.unwrap_or_default(), name);
         match object::decode(self.kind, raw) {
             Ok(object) => {
                 self.undecodable.remove(&key);
-                Some(object)
+                Ok(object)
             }
             Err(error) => {
                 let reason = berth_sdk::cli::error_chain(&error);
                 let uid = metadata.uid.unwrap_or_default();
                 if self.undecodable.insert(key.clone(), reason.clone()) != Some(reason) {
-                    self.newly_undecodable.push((key, uid));
+                    self.newly_undecodable.push((key.clone(), uid.clone()));
                 }
-                None
+                Err(Undecodable { key, uid })
             }
         }
     }
@@ -279,6 +300,39 @@ mod tests {
         }
         assert_eq!(all, ["+a", "+b", "+c", "-b/2", "-c/3", "+c", "-a/1"]);
         assert!(watch.is_listed);
+    }
+
+    #[test]
+    fn object_that_cannot_be_decoded_any_more_stays_during_a_relist() {
+        let invalid = |uid: &str| {
+            let mut invalid = raw("a", uid);
+            invalid.data = json!({"spec": {"image": 7}});
+            invalid
+        };
+        let mut watch = Watch::new(Kind::Artifact);
+        let list = |watch: &mut Watch, objects: Vec<DynamicObject>| {
+            let objects = objects.into_iter().map(Event::InitApply);
+            let events = std::iter::once(Event::Init).chain(objects);
+            let events = events.chain([Event::InitDone]);
+            let converted = events.flat_map(|event| names(watch.store_events(event)));
+            converted.collect::<Vec<_>>()
+        };
+        assert_eq!(list(&mut watch, vec![raw("a", "1")]), ["+a"]);
+        for _ in 0..2 {
+            assert_eq!(list(&mut watch, vec![invalid("1")]), [""; 0]);
+        }
+        assert_eq!(watch.newly_undecodable.len(), 1, "it is reported once");
+        assert_eq!(list(&mut watch, vec![raw("a", "1")]), ["+a"]);
+        assert!(watch.undecodable.is_empty());
+        // The object was replaced, or removed.
+        assert_eq!(list(&mut watch, vec![invalid("2")]), ["-a/1"]);
+        assert_eq!(
+            list(&mut watch, vec![raw("a", "3"), raw("b", "4")]),
+            ["+a", "+b"]
+        );
+        assert_eq!(list(&mut watch, vec![invalid("3")]), ["-b/4"]);
+        assert_eq!(list(&mut watch, Vec::new()), ["-a/3"]);
+        assert!(watch.undecodable.is_empty());
     }
 
     #[test]
