@@ -2,6 +2,7 @@
 
 mod executor;
 mod resolve;
+mod unanswered_starts;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::resolve::{InvalidRequest, resolve_workload};
+use super::unanswered_starts::UnansweredStarts;
 use crate::core::{
     Action, CallId, Command, Event, ObjectEvent, Outcome, StoreError, Write, WriteId,
 };
@@ -44,6 +45,7 @@ pub(super) struct Executor<S> {
     store: Arc<S>,
     transport: HostTransport,
     metrics: Arc<Metrics>,
+    unanswered_starts: Arc<UnansweredStarts>,
     writes: Arc<Semaphore>,
     deferrable_writes: Arc<Semaphore>,
     events: Arc<Semaphore>,
@@ -55,6 +57,7 @@ impl<S: Store> Executor<S> {
             store,
             transport,
             metrics,
+            unanswered_starts: Arc::default(),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
             deferrable_writes: Arc::new(Semaphore::new(DEFERRABLE_WRITES_MAX)),
             events: Arc::new(Semaphore::new(EVENTS_MAX)),
@@ -87,10 +90,11 @@ impl<S: Store> Executor<S> {
             self.transport.clone(),
             self.metrics.clone(),
         );
+        let starts = self.unanswered_starts.clone();
         tasks.spawn(async move {
             let began = Instant::now();
             let verb = command_verb(&command);
-            let call = call_host(&*store, &transport, &host_id, command, timeout);
+            let call = call_host(&*store, &transport, &starts, &host_id, command, timeout);
             // The deadline includes the time to read ConfigMaps and Secrets.
             let outcome = tokio::time::timeout(timeout, call)
                 .await
@@ -148,18 +152,34 @@ impl<S: Store> Executor<S> {
 async fn call_host<S: Store>(
     store: &S,
     transport: &HostTransport,
+    starts: &UnansweredStarts,
     host_id: &str,
     command: Command,
     timeout: Duration,
 ) -> Outcome {
     let request = match command {
-        Command::Stop { id } => HostRequest::Stop(id.to_string()),
+        Command::Stop { id } => {
+            starts.forget(&id);
+            HostRequest::Stop(id.to_string())
+        }
         Command::Status { id } => HostRequest::Status(id.to_string()),
         Command::Heartbeat => HostRequest::Heartbeat,
-        Command::Start { workload, id } => match resolve_workload(store, &workload, &id).await {
-            Ok(workload) => HostRequest::Start(id.to_string(), Box::new(workload)),
-            Err(InvalidRequest(reason)) => return Outcome::InvalidRequest(reason),
-        },
+        Command::Start { workload, id } => {
+            let unanswered = starts.get(&id);
+            let is_repeated = unanswered.is_some();
+            let content = match unanswered {
+                Some(content) => content,
+                None => match resolve_workload(store, &workload, &id).await {
+                    Ok(content) => Arc::new(content),
+                    Err(InvalidRequest(reason)) => return Outcome::InvalidRequest(reason),
+                },
+            };
+            starts.insert(&id, content.clone());
+            let request = HostRequest::Start(id.to_string(), content);
+            let outcome = transport.call(host_id, request, timeout).await;
+            starts.record_outcome(&id, is_repeated, &outcome);
+            return outcome;
+        }
     };
     transport.call(host_id, request, timeout).await
 }

@@ -1,5 +1,6 @@
 //! Sends a command to a host and maps the result to an [`Outcome`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_proto::WorkloadState;
@@ -12,7 +13,7 @@ use crate::core::Outcome;
 #[derive(Clone, Debug)]
 pub enum HostRequest {
     /// Start a workload under an id.
-    Start(String, Box<berth_proto::Workload>),
+    Start(String, Arc<berth_proto::Workload>),
     /// Stop the workload with this id.
     Stop(String),
     /// Query the state of the workload with this id.
