@@ -1,6 +1,7 @@
 //! The Host objects: they are created and updated from heartbeats, their deletion drains the host,
 //! and they record the pending stops of lost hosts. Times are durations since an arbitrary start.
 
+mod metadata;
 mod stop_ledger;
 
 use std::collections::BTreeSet;
@@ -21,8 +22,8 @@ use crate::api::{
 };
 use crate::fault_injection::Breakage;
 
-/// One Host object. Its name is the friendly name of its host. It may describe several hosts of
-/// this name, one after another.
+/// One Host object. Its name is the friendly name of its host, if that is a valid name. It may
+/// describe several hosts of this name, one after another.
 #[derive(Debug)]
 pub(super) struct HostObject {
     pub key: Key,
@@ -66,7 +67,8 @@ impl Scheduler {
             return;
         };
         let namespace = self.options.host_namespace.as_str();
-        let key = Key::new(Kind::Host, namespace, heartbeat.friendly_name.as_str());
+        let name = metadata::object_name(&heartbeat.friendly_name);
+        let key = Key::new(Kind::Host, namespace, name);
         let object = match self.host_objects.index(&key) {
             Some(object) => object,
             None => self.new_host_object(key, host_index),
@@ -366,7 +368,7 @@ impl Scheduler {
             return self.host_from_tombstone(record);
         };
         let mut metadata = Metadata::named(&*record.key.namespace, &*record.key.name);
-        metadata.labels = heartbeat.labels.clone().into_iter().collect();
+        metadata.labels = metadata::object_labels(&heartbeat.labels);
         metadata.finalizers = vec![names::HOST_FINALIZER.to_owned()];
         let host = api::Host {
             metadata,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_scheduler::api::Kind;
 use berth_scheduler::core::Options;
 
-use super::host::HostFault;
+use super::host::{Host, HostFault};
 use super::workloads::deployment;
 use super::world::World;
 
@@ -46,6 +46,35 @@ fn stops_old_workloads_of_host_that_was_away_for_hours() {
         world.assert_invariants();
         assert_eq!(world.running_ids().len(), 6);
     }
+}
+
+#[test]
+fn host_with_arbitrary_name_and_labels_is_stopped_on_return_too() {
+    let mut world = World::new(62, Options::default());
+    for (number, name) in ["My Host!", "host-1"].into_iter().enumerate() {
+        let mut host = Host::new(&format!("h{number}"), name);
+        host.labels
+            .insert("note".to_owned(), "two words".to_owned());
+        world.add_host(host);
+    }
+    world.apply(deployment("a", 4, "image:1"));
+    world
+        .run_until(s(20), |world| world.is_ready("a"))
+        .expect("ready");
+    for object in world.store.of_kind(Kind::Host) {
+        let metadata = object.metadata();
+        assert!(!metadata.name.contains(' ') && !metadata.labels.contains_key("note"));
+    }
+    world.set_fault(0, HostFault::CutOff);
+    world.run(s(100));
+    world.restart_scheduler();
+    world.run(s(50));
+    world.set_fault(0, HostFault::None);
+    world
+        .run_until(s(30), |world| world.hosts[0].active_ids().count() == 0)
+        .expect("the old workloads are stopped");
+    world.run(s(30));
+    world.assert_invariants();
 }
 
 #[test]

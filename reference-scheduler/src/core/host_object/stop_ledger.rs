@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::HostObject;
+use super::{HostObject, metadata};
 use crate::api::{self, Key, Kind};
 use crate::core::Scheduler;
 use crate::core::work_queue::WorkItem;
@@ -127,8 +127,8 @@ impl Scheduler {
         let from_heartbeat = host
             .last_heartbeat
             .as_ref()
-            .map(|heartbeat| heartbeat.friendly_name.as_str());
-        let from_tombstone = || Some(host.tombstone.as_ref()?.metadata.name.as_str());
+            .map(|heartbeat| metadata::object_name(&heartbeat.friendly_name));
+        let from_tombstone = || Some(host.tombstone.as_ref()?.metadata.name.clone());
         let name = from_heartbeat.or_else(from_tombstone)?;
         let key = Key::new(Kind::Host, self.options.host_namespace.as_str(), name);
         let object = match self.host_objects.index(&key) {
