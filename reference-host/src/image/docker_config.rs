@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -66,12 +66,7 @@ impl DockerConfig {
     /// Reads the file. A missing file is not an error.
     fn read(&self) -> Option<Value> {
         let path = self.path.display();
-        let file = std::fs::File::open(&self.path).and_then(|file| {
-            let mut text = Vec::new();
-            file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text)?;
-            Ok(text)
-        });
-        match file {
+        match read_file(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 self.log_once("unreadable", || {
@@ -114,6 +109,17 @@ impl DockerConfig {
             log();
         }
     }
+}
+
+/// Returns the content of a regular file, up to the size limit and one byte. Opening anything else,
+/// such as a named pipe, could wait forever.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let (file, mut text) = (std::fs::File::open(path)?, Vec::new());
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Returns the names of the credential helpers, each once.
@@ -231,6 +237,18 @@ mod tests {
         std::fs::write(&path, "no json").unwrap();
         assert_eq!(missing.credentials(&"ghcr.io/a".parse().unwrap()), None);
         assert_eq!(logged(&missing), 3);
+    }
+
+    #[test]
+    fn ignores_anything_but_a_regular_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [pipe, directory.path().to_owned(), "/dev/zero".into()] {
+            let config = DockerConfig::new(path);
+            assert_eq!(config.credentials(&"ghcr.io/a".parse().unwrap()), None);
+            assert_eq!(config.logged.lock().unwrap().len(), 1);
+        }
     }
 
     #[test]
