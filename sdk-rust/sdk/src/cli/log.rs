@@ -12,9 +12,10 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use self::line_limit::LineLimit;
 
-/// Directive for the NATS client, which repeats the same error with each attempt to connect. The
-/// bus logs it once, with its cause. A directive of the user for this target overrides it.
-const QUIET: &str = "async_nats::connector=off";
+/// Directives for the NATS client, which repeats the same error with each attempt to connect, and
+/// logs an event for each message that it drops. The bus logs both itself, with the cause and
+/// within the limit. Directives of the user for these targets override them.
+const QUIET: &str = "async_nats=warn,async_nats::connector=off";
 
 /// Flags for the log.
 #[derive(Args, Clone)]
