@@ -15,7 +15,7 @@ from berth import Health, Reason
 from berth._log_limit import MAX_LINES
 from berth.errors import FleetStateError, InvalidOptionError
 from berth.scheduler import _liveness as lv
-from support import Broker, Peer, with_timeout
+from support import Broker, Peer, eventually, with_timeout
 from test_scheduler import FAST_LIVENESS, heartbeat_payload, next_event
 
 
@@ -266,8 +266,11 @@ async def test_log_limit_starts_again_after_its_interval(
     for number in range(MAX_LINES + 5):
         limited.warning("kind %d", number)
     limited.warning("other")
-    while "suppressed 5 more lines like this: kind %d" not in caplog.text:
-        await asyncio.sleep(0.01)
+
+    async def poll() -> bool | None:
+        return "suppressed 5 more lines like this: kind %d" in caplog.text or None
+
+    await eventually("the number of suppressed lines is logged", poll)
     limited.warning("kind %d", 99)
     assert "kind 99" in caplog.text
     limited.close()
