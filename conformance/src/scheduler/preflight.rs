@@ -8,9 +8,15 @@ use super::journal::Journal;
 use super::manifest::Manifest;
 use super::simulated_host::HostConfig;
 use crate::check::outcome::error_chain;
+use crate::testbed::tap::FrameKind;
+use crate::wire::response::shortened;
 
 /// Interval at which the state of the canary is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Maximum number of published messages in the reason of a failure.
+const FRAMES: usize = 6;
+/// Maximum length of a payload in that reason, in characters.
+const PAYLOAD_CHARS: usize = 160;
 
 /// Submits a canary workload and returns the time until it runs.
 ///
@@ -34,8 +40,10 @@ pub async fn run_canary(environment: &Environment, within: Duration) -> Result<D
         }
         if submitted_at.elapsed() > within {
             return Err(format!(
-                "the scheduler did not start a submitted workload within {} s{}",
+                "the scheduler did not start a submitted workload within {} s on host {}{}{}",
                 within.as_secs(),
+                host.id(),
+                published(environment),
                 log(environment)
             ));
         }
@@ -46,6 +54,26 @@ pub async fn run_canary(environment: &Environment, within: Duration) -> Result<D
     let _ = intake.delete(&manifest.key()).await;
     environment.retire(vec![host]);
     Ok(took)
+}
+
+/// Describes the last messages that the scheduler has published, which show whether it sends
+/// commands to another subject or in another encoding.
+fn published(environment: &Environment) -> String {
+    let frames = environment.scheduler.bus.tap().frames().into_iter();
+    let publishes = frames.filter(|frame| frame.kind == FrameKind::Publish);
+    let mut lines: Vec<String> = publishes
+        .map(|frame| {
+            let subject = frame.subject.as_deref().unwrap_or_default();
+            let payload = shortened(&String::from_utf8_lossy(&frame.payload), PAYLOAD_CHARS);
+            format!("\n    | {subject} {payload}")
+        })
+        .collect();
+    let skipped = lines.len().saturating_sub(FRAMES);
+    lines.drain(..skipped);
+    match &*lines {
+        [] => "; it published nothing".to_owned(),
+        lines => format!("; the last messages that it published:{}", lines.concat()),
+    }
 }
 
 fn log(environment: &Environment) -> String {

@@ -1,6 +1,7 @@
 //! Runs the selected scenarios: most of them concurrently on the shared scheduler, some on their
 //! own scheduler.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -231,10 +232,20 @@ fn not_testable_reason(scenario: &Scenario, target: &Target) -> Option<String> {
     Some(format!("`{absent}` is declared absent"))
 }
 
-/// Returns the last events of the hosts as lines for the report of a failure.
+/// Returns the last events of the hosts as lines for the report of a failure, without status
+/// requests and their replies, which are by far the most frequent events.
 fn excerpt(entries: &[Entry], started_at: Instant) -> Vec<WireLine> {
+    let status_inboxes: BTreeSet<&str> = entries
+        .iter()
+        .filter_map(|entry| entry.command("workload.status")?.reply.as_deref())
+        .collect();
+    let is_status_reply = |entry: &&Entry| match &entry.kind {
+        EventKind::Replied(inbox, _) => status_inboxes.contains(&**inbox),
+        _ => false,
+    };
     let lines: Vec<WireLine> = entries
         .iter()
+        .filter(|entry| !is_status_reply(entry))
         .filter_map(|entry| line(entry, started_at))
         .collect();
     let skip = lines.len().saturating_sub(WIRE_LINES);
