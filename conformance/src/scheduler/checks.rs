@@ -13,6 +13,7 @@ pub mod rollout;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod wire;
 
 use super::scenario::Scenario;
 use crate::check::meta::CheckMeta;
@@ -20,6 +21,7 @@ use crate::check::meta::CheckMeta;
 /// Tables of all sections. A table that is missing here is never run.
 pub const TABLES: &[&[Scenario]] = &[
     encoding::SCENARIOS,
+    wire::SCENARIOS,
     registration::SCENARIOS,
     host_failure::SCENARIOS,
     start::SCENARIOS,

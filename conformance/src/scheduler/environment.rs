@@ -16,8 +16,8 @@ use crate::wire::nats::BusError;
 
 /// Number of background hosts in the shared environment, which run besides the hosts of scenarios.
 /// A scheduler suspects the broker when a large part of its fleet vanishes at once. Because of the
-/// background hosts, one host of a scenario is not a large part of the fleet.
-const BACKGROUND_HOSTS: usize = 12;
+/// background hosts, the hosts that concurrent scenarios end are not a large part of the fleet.
+const BACKGROUND_HOSTS: usize = 32;
 /// Host group of the background hosts, which no scenario selects.
 const BACKGROUND_GROUP: &str = "background";
 

@@ -55,6 +55,52 @@ pub fn covering(requirement: &'static Requirement) -> impl Iterator<Item = &'sta
     schema.into_iter().chain(commands)
 }
 
+/// Judgment of a payload by one requirement.
+pub(super) struct EncodingJudgment {
+    /// The requirement.
+    pub(super) requirement: &'static Requirement,
+    /// Expected encoding.
+    pub(super) expected: String,
+    /// The fault, and the payload that contains it; `None` if the payload conforms.
+    pub(super) actual: Option<String>,
+}
+
+/// Judges the encoding of a request that a scheduler has published. Pure.
+pub(super) fn judge_encoding(payload: &[u8], message: &str) -> Vec<EncodingJudgment> {
+    let faults = json_judge::judge(payload, message);
+    let excerpt = || shortened(&String::from_utf8_lossy(payload), 120);
+    let mut judgments = Vec::new();
+    for (host_requirement, requirement) in [
+        (&req::HOST_JSON_001, &req::SCHED_ENC_001),
+        (&req::HOST_JSON_002, &req::SCHED_ENC_002),
+        (&req::HOST_JSON_003, &req::SCHED_ENC_002),
+        (&req::HOST_JSON_004, &req::SCHED_ENC_003),
+        (&req::HOST_JSON_006, &req::SCHED_ENC_004),
+        (&req::HOST_JSON_008, &req::SCHED_ENC_005),
+    ] {
+        let fault = faults
+            .iter()
+            .find(|fault| fault.requirement == host_requirement);
+        let actual =
+            fault.map(|fault| format!("{}: {}, in {}", fault.path, fault.actual, excerpt()));
+        judgments.push(EncodingJudgment {
+            requirement,
+            expected: fault.map_or("the encoding of the schema".to_owned(), |fault| {
+                fault.expected.clone()
+            }),
+            actual,
+        });
+    }
+    if let Ok(json) = serde_json::from_slice::<Value>(payload) {
+        judgments.push(EncodingJudgment {
+            requirement: &req::SCHED_ENC_006,
+            expected: "a limit without a value is absent, not 0".to_owned(),
+            actual: zero_limit(&json).map(|name| format!("{name} is 0")),
+        });
+    }
+    judgments
+}
+
 /// Judgments of frames by one requirement.
 #[derive(Debug, Default)]
 struct Judgments {
@@ -172,38 +218,15 @@ impl Monitors {
     }
 
     fn judge_payload(&mut self, payload: &[u8], message: &str) {
-        let faults = json_judge::judge(payload, message);
-        for (host_requirement, scheduler_requirement) in [
-            (&req::HOST_JSON_001, &req::SCHED_ENC_001),
-            (&req::HOST_JSON_002, &req::SCHED_ENC_002),
-            (&req::HOST_JSON_003, &req::SCHED_ENC_002),
-            (&req::HOST_JSON_004, &req::SCHED_ENC_003),
-            (&req::HOST_JSON_006, &req::SCHED_ENC_004),
-            (&req::HOST_JSON_008, &req::SCHED_ENC_005),
-        ] {
-            let fault = faults
-                .iter()
-                .find(|fault| fault.requirement == host_requirement);
-            let expected = fault
-                .map(|fault| fault.expected.clone())
-                .unwrap_or_default();
-            self.judge(scheduler_requirement, fault.is_none(), &expected, || {
-                let fault = fault.map(|fault| format!("{}: {}", fault.path, fault.actual));
-                format!(
-                    "{}, in {}",
-                    fault.unwrap_or_default(),
-                    shortened(&String::from_utf8_lossy(payload), 120)
-                )
+        for judgment in judge_encoding(payload, message) {
+            let EncodingJudgment {
+                requirement,
+                expected,
+                actual,
+            } = judgment;
+            self.judge(requirement, actual.is_none(), &expected, || {
+                actual.clone().unwrap_or_default()
             });
-        }
-        if let Ok(json) = serde_json::from_slice::<Value>(payload) {
-            let zero = zero_limit(&json);
-            self.judge(
-                &req::SCHED_ENC_006,
-                zero.is_none(),
-                "a limit without a value is absent, not 0",
-                || format!("{} is 0", zero.unwrap_or_default()),
-            );
         }
     }
 

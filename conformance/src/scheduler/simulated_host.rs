@@ -4,9 +4,11 @@
 mod commands;
 mod config;
 mod script;
+mod template;
 
 pub use self::config::{HostConfig, HostFlavor, heartbeat};
 pub use self::script::{CommandRule, Reaction, Script};
+pub use self::template::ReplyTemplate;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -397,6 +399,9 @@ async fn serve(
 
 impl HostState {
     fn heartbeat(&self) -> Value {
+        if let Some(heartbeat) = &self.config.fixed_heartbeat {
+            return heartbeat.clone();
+        }
         let workloads = self.workloads.len();
         heartbeat(&self.config, &self.id, &self.started_at, workloads)
     }

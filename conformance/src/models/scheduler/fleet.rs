@@ -82,7 +82,9 @@ impl Model {
         let has_restarted =
             started_at.is_some() && host.started_at.is_some() && host.started_at != started_at;
         let has_returned = host.lost;
-        if host.heartbeats == 0 {
+        // An earlier process may have declared the host lost.
+        let is_first = host.heartbeats == 0;
+        if is_first {
             host.first_heartbeat_at = now;
         }
         host.heartbeats += 1;
@@ -97,6 +99,8 @@ impl Model {
         }
         if has_returned && self.options.mutant != Some(Mutant::NeverReadmitsLostHosts) {
             host.lost = false;
+            self.on_host_recovered(id);
+        } else if is_first {
             self.on_host_recovered(id);
         }
         if has_restarted && !self.is(Mutant::IgnoresStartedAt) {
@@ -115,6 +119,7 @@ impl Model {
             in_mass_loss: false,
             lost: false,
             busy_until: None,
+            starts_in_flight: 0,
             next_probe_at: self.now + durations::PROBE_INTERVAL,
             probe_in_flight: false,
             first_heartbeat_at: self.now,

@@ -103,6 +103,7 @@ impl Model {
         let until = self.now + durations::START_TIMEOUT;
         if let Some(host) = self.hosts.get_mut(&host) {
             host.busy_until = Some(until);
+            host.starts_in_flight += 1;
         }
         if self.is(Mutant::StopOvertakesStart) {
             self.send_stop(host.clone(), id.clone()).await;
@@ -152,8 +153,11 @@ impl Model {
 
     fn on_start_completed(&mut self, number: u64, id: &str, completed: &CompletedRequest) {
         let has_ended = !matches!(completed.outcome, Outcome::TimedOut);
-        if let (true, Some(host)) = (has_ended, self.hosts.get_mut(&completed.host)) {
-            host.busy_until = None;
+        if let Some(host) = self.hosts.get_mut(&completed.host) {
+            host.starts_in_flight = host.starts_in_flight.saturating_sub(1);
+            if has_ended && host.starts_in_flight == 0 {
+                host.busy_until = None;
+            }
         }
         let status = self.parse_status(completed, id);
         let trusts_errors = self.is(Mutant::RepeatedStartErrorIsFailure);

@@ -135,6 +135,8 @@ pub(super) struct Host {
     pub lost: bool,
     /// Time until which the host may be silent because of a start in flight.
     pub busy_until: Option<Instant>,
+    /// Number of starts without a reply so far.
+    pub starts_in_flight: u32,
     /// Time of the next probe.
     pub next_probe_at: Instant,
     /// Whether a probe is in flight.

@@ -1,13 +1,14 @@
 //! Host failure: hosts that end, freeze, disconnect, and return.
 
+mod returning;
+mod unreachable;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::check::outcome::{Blocked, Flow};
-use crate::scheduler::context::{
-    HostOutage, RunningWorkload, ScenarioContext, host_names, workload_ids,
-};
+use crate::scheduler::context::{RunningWorkload, ScenarioContext, host_names, workload_ids};
 use crate::scheduler::scenario::{Scenario, scenario};
 use crate::scheduler::simulated_host::{CommandRule, HostFlavor, Reaction, SimulatedHost};
 use crate::spec::requirements::*;
@@ -20,7 +21,8 @@ pub const SCENARIOS: &[Scenario] = &[
         isolation: Shared, needs: [Tap], budget_s: 60,
     },
     scenario! {
-        id: "host-failure/frozen", run: frozen, covers: [SCHED_FAIL_002], isolation: Shared,
+        id: "host-failure/frozen", run: frozen, covers: [SCHED_FAIL_002, SCHED_FAIL_007],
+        isolation: Shared,
         waits: |timings| timings.silence, budget_s: 90,
     },
     scenario! {
@@ -28,8 +30,16 @@ pub const SCENARIOS: &[Scenario] = &[
         isolation: Shared, waits: |timings| timings.silence, budget_s: 120,
     },
     scenario! {
-        id: "host-failure/brief-disconnect", run: brief_disconnect, covers: [SCHED_FAIL_004],
-        isolation: Shared, budget_s: 150,
+        id: "host-failure/brief-disconnect", run: unreachable::brief_disconnect,
+        covers: [SCHED_FAIL_004], isolation: Shared, budget_s: 150,
+    },
+    scenario! {
+        id: "host-failure/stops-in-disconnect", run: unreachable::stops_in_disconnect,
+        covers: [SCHED_FAIL_004], isolation: Shared, needs: [Tap], budget_s: 90,
+    },
+    scenario! {
+        id: "host-failure/refusal", run: unreachable::refusal, covers: [SCHED_FAIL_004],
+        isolation: Shared, budget_s: 60,
     },
     scenario! {
         id: "host-failure/long-start", run: long_start, covers: [SCHED_FAIL_005], isolation: Shared,
@@ -40,7 +50,19 @@ pub const SCENARIOS: &[Scenario] = &[
         isolation: Shared, waits: |timings| timings.silence, budget_s: 150,
     },
     scenario! {
-        id: "host-failure/returns", run: returns, covers: [SCHED_FAIL_007, SCHED_FAIL_008],
+        id: "host-failure/returns", run: returning::returns,
+        covers: [SCHED_FAIL_007, SCHED_FAIL_008], isolation: Shared, budget_s: 90,
+    },
+    scenario! {
+        id: "host-failure/several-return", run: returning::several_return,
+        covers: [SCHED_FAIL_007], isolation: Shared, budget_s: 120,
+    },
+    scenario! {
+        id: "host-failure/returns-after-restart", run: returning::returns_after_restart,
+        covers: [SCHED_FAIL_007, SCHED_CONT_008], isolation: Own, needs: [Process], budget_s: 120,
+    },
+    scenario! {
+        id: "host-failure/fails-again", run: returning::fails_again, covers: [SCHED_FAIL_001],
         isolation: Shared, budget_s: 90,
     },
     scenario! {
@@ -68,9 +90,13 @@ async fn killed(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_FAIL_001).met(restarted);
     // The replacements show that the scheduler has declared the host lost.
     let mark = cx.scheduler().bus.tap().mark();
+    let named = cx.deployment("named", 1);
+    cx.submit(&named.spec("/hostId", json!(victim.id())))
+        .await?;
     let more = cx.deployment("more", 4);
     cx.submit(&more).await?;
     let running = cx.wait_for_running("more", 4, cx.timings().act).await;
+    cx.wait(Duration::from_secs(1)).await;
     let subject = crate::wire::nats::command_subject(&victim.id(), "workload.start");
     let frames = cx.scheduler().bus.tap().frames_since(mark);
     let sent = frames
@@ -110,44 +136,39 @@ async fn frozen(cx: &ScenarioContext) -> Flow {
             Err(format!("{} run on the healthy host", healthy.len()))
         })
     });
-    cx.claim(SCHED_FAIL_002).met(restarted.await);
+    let stale_ids = victim.running_ids();
+    let is_replaced = cx.claim(SCHED_FAIL_002).met(restarted.await).is_some();
     victim.resume();
+    victim.send_heartbeat().await;
+    if is_replaced {
+        returning::check_stopped(cx, &stale_ids).await;
+    }
     Ok(())
 }
 
-/// Pauses the heartbeats of a host that still replies, and checks that nothing is started or
-/// stopped.
+/// Pauses the heartbeats of two hosts that still reply, one of them without workloads, and checks
+/// that nothing is started or stopped and that the idle host is still used.
 async fn missed_heartbeats(cx: &ScenarioContext) -> Flow {
     let [a, _] = cx.start_hosts::<2>().await?;
     cx.deploy("app", 4, SCHED_SCALE_001).await?;
+    let idle = cx.start_host(cx.host_config("idle")).await?;
+    cx.wait_until_registered().await?;
     let from = Instant::now();
     a.pause_heartbeats();
+    idle.pause_heartbeats();
     let window = cx.timings().silence + Duration::from_secs(4);
     cx.assert_no_commands(SCHED_FAIL_003, from, window).await;
+    let more = cx.deployment("more", 1);
+    cx.submit(&more.spec("/hostId", json!(idle.id()))).await?;
+    let running = cx.wait_for_running("more", 1, cx.timings().act).await;
+    cx.claim(SCHED_FAIL_003).met(running);
     a.resume_heartbeats();
+    idle.resume_heartbeats();
     Ok(())
 }
 
-/// Disconnects a host several times for 400 ms, and checks that nothing is started or stopped.
-async fn brief_disconnect(cx: &ScenarioContext) -> Flow {
-    let [a, _] = cx.start_hosts::<2>().await?;
-    cx.deploy("app", 4, SCHED_SCALE_001).await?;
-    let outage = HostOutage {
-        hosts: std::slice::from_ref(&a),
-        duration: Duration::from_millis(400),
-        max_duration: Duration::from_secs(1),
-        times: 3,
-    };
-    let redeploy = |attempt| async move {
-        let app = format!("more{attempt}");
-        cx.deploy(&app, 4, SCHED_SCALE_001).await.map(|_| ())
-    };
-    cx.assert_no_churn(SCHED_FAIL_004, &outage, Duration::from_secs(3), redeploy)
-        .await
-}
-
 /// A host that executes one command at a time pulls an image for longer than `silence`, and sends
-/// nothing during the pull.
+/// nothing during the pull. It has replied to an earlier start while the long one was waiting.
 async fn long_start(cx: &ScenarioContext) -> Flow {
     let a = cx
         .start_host(
@@ -161,14 +182,20 @@ async fn long_start(cx: &ScenarioContext) -> Flow {
     // `a` lost, the workload would move to `b`.
     cx.start_host(cx.host_config("b")).await?;
     let pull = cx.timings().silence + Duration::from_secs(4);
-    a.add_rule(
-        CommandRule::on("workload.start", Reaction::Delay(pull)).containing(&cx.image("second", 1)),
-    );
-    let second = cx
-        .deployment("second", 1)
-        .spec("/hostSelector/zone", json!("a"));
-    cx.submit(&second).await?;
-    cx.wait_for_start("second", cx.timings().act)
+    for (app, pull) in [("quick", Duration::from_secs(3)), ("second", pull)] {
+        let rule = CommandRule::on("workload.start", Reaction::Delay(pull));
+        a.add_rule(rule.containing(&cx.image(app, 1)));
+        let manifest = cx.deployment(app, 1);
+        cx.submit(&manifest.spec("/hostSelector/zone", json!("a")))
+            .await?;
+        if app == "quick" {
+            let started = cx.wait_for_start(app, cx.timings().act).await;
+            started.or_blocked(cx, SCHED_PLACE_001)?;
+        }
+    }
+    // The host reads the second start only after it has executed the first.
+    let within = cx.timings().act + Duration::from_secs(3);
+    cx.wait_for_start("second", within)
         .await
         .or_blocked(cx, SCHED_PLACE_001)?;
     let from = Instant::now();
@@ -195,36 +222,6 @@ async fn slow_replies(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Disconnects a host until its workloads are replaced, reconnects it, and checks that its stale
-/// workloads are stopped and that it is used again.
-async fn returns(cx: &ScenarioContext) -> Flow {
-    let hosts = cx.start_hosts::<2>().await?;
-    let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
-    let Some(victim) = victim(&hosts, &running) else {
-        return Ok(());
-    };
-    let stale_ids: Vec<String> = victim.running_ids();
-    victim.disconnect();
-    let restarted = cx.wait_for_running("app", 2, cx.timings().notice).await;
-    restarted.or_blocked(cx, SCHED_FAIL_001)?;
-    let reconnected = victim.reconnect().await;
-    reconnected
-        .map_err(|error| Blocked::harness_error("cannot reconnect a simulated host", &error))?;
-    for id in &stale_ids {
-        let stopped = cx.wait_for_stop(id, cx.timings().cleanup).await;
-        cx.claim(SCHED_FAIL_007).met(stopped);
-    }
-    cx.submit(
-        &cx.deployment("again", 1)
-            .spec("/hostId", json!(victim.id())),
-    )
-    .await?;
-    let within = cx.timings().register + cx.timings().act;
-    let running = cx.wait_for_running("again", 1, within).await;
-    cx.claim(SCHED_FAIL_008).met(running);
-    Ok(())
-}
-
 /// The only host ends. The submitted objects must remain, and run on a new host.
 async fn objects_kept(cx: &ScenarioContext) -> Flow {
     let a = cx.start_host(cx.host_config("a")).await?;
@@ -232,10 +229,13 @@ async fn objects_kept(cx: &ScenarioContext) -> Flow {
     cx.submit(&alone).await?;
     cx.require_running("alone", 1, SCHED_START_001).await?;
     let (set, _) = cx.deploy("set", 2, SCHED_SCALE_001).await?;
+    let named = cx.workload("named").spec("/hostId", json!(a.id()));
+    cx.submit(&named).await?;
+    cx.require_running("named", 1, SCHED_START_001).await?;
     a.kill();
     // After this time, the scheduler has declared the host lost.
     cx.wait(cx.timings().notice).await;
-    for manifest in [&alone, &set] {
+    for manifest in [&alone, &set, &named] {
         let observed = cx.observe(manifest).await;
         cx.claim(SCHED_FAIL_010).holds(
             "the submitted object still exists",
@@ -248,6 +248,10 @@ async fn objects_kept(cx: &ScenarioContext) -> Flow {
     let running = cx.wait_for_running("alone", 1, within).await;
     cx.claim(SCHED_FAIL_010).met(running);
     let running = cx.wait_for_running("set", 2, within).await;
+    cx.claim(SCHED_FAIL_010).met(running);
+    let restarted = a.restart_with_same_id().await;
+    restarted.map_err(|error| Blocked::harness_error("cannot restart a simulated host", &error))?;
+    let running = cx.wait_for_running("named", 1, within).await;
     cx.claim(SCHED_FAIL_010).met(running);
     Ok(())
 }

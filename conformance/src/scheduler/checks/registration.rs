@@ -1,245 +1,191 @@
 //! Registration: how hosts join the fleet, and how the scheduler distinguishes them.
 
+mod identity;
+mod mismatched;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::check::outcome::{Blocked, Flow};
-use crate::scheduler::context::{ScenarioContext, workload_ids};
+use crate::check::outcome::Flow;
+use crate::scheduler::context::ScenarioContext;
 use crate::scheduler::scenario::{Scenario, scenario};
-use crate::scheduler::simulated_host::{CommandRule, Reaction, heartbeat};
+use crate::scheduler::simulated_host::{CommandRule, Reaction};
 use crate::spec::requirements::*;
 
 /// Scenarios of the section `registration`.
 pub const SCENARIOS: &[Scenario] = &[
     scenario! {
-        id: "registration/first-heartbeat", run: first_heartbeat,
-        covers: [SCHED_REG_001, SCHED_REG_002], isolation: Shared, budget_s: 40,
-    },
-    scenario! {
-        id: "registration/latest-heartbeat", run: latest_heartbeat, covers: [SCHED_REG_003],
+        id: "registration/first-heartbeat", run: first_heartbeat, covers: [SCHED_REG_001],
         isolation: Shared, budget_s: 40,
     },
     scenario! {
-        id: "registration/same-friendly-name", run: same_friendly_name, covers: [SCHED_REG_004],
+        id: "registration/after-outage", run: after_outage, covers: [SCHED_REG_001],
+        isolation: Own, needs: [Tap], budget_s: 90,
+    },
+    scenario! {
+        id: "registration/no-heartbeat-replies", run: no_heartbeat_replies,
+        covers: [SCHED_REG_002], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "registration/latest-labels", run: latest_labels, covers: [SCHED_REG_003],
         isolation: Shared, budget_s: 40,
     },
     scenario! {
-        id: "registration/arbitrary-names", run: arbitrary_names, covers: [SCHED_REG_005],
+        id: "registration/latest-interfaces", run: latest_interfaces,
+        covers: [SCHED_REG_003, SCHED_PLACE_012, SCHED_PLACE_013], isolation: Shared, budget_s: 40,
+    },
+    scenario! {
+        id: "registration/same-friendly-name", run: identity::same_friendly_name,
+        covers: [SCHED_REG_004], isolation: Shared, budget_s: 40,
+    },
+    scenario! {
+        id: "registration/ids-in-other-case", run: identity::ids_in_other_case,
+        covers: [SCHED_REG_004], isolation: Shared, budget_s: 40,
+    },
+    scenario! {
+        id: "registration/arbitrary-names", run: identity::arbitrary_names,
+        covers: [SCHED_REG_005], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "registration/invalid-id", run: identity::invalid_id, covers: [SCHED_REG_007],
         isolation: Shared, budget_s: 40,
     },
     scenario! {
-        id: "registration/mismatched-subject", run: mismatched_subject, covers: [SCHED_REG_006],
-        isolation: Shared, budget_s: 40,
+        id: "registration/restart-with-same-id", run: identity::restart_with_same_id,
+        covers: [SCHED_REG_008], isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "registration/invalid-id", run: invalid_id, covers: [SCHED_REG_007], isolation: Shared,
-        budget_s: 40,
+        id: "registration/mismatched-subject", run: mismatched::labels_on_other_subject,
+        covers: [SCHED_REG_006], isolation: Shared, budget_s: 40,
     },
     scenario! {
-        id: "registration/restart-with-same-id", run: restart_with_same_id, covers: [SCHED_REG_008],
-        isolation: Shared, budget_s: 60,
+        id: "registration/mismatched-id", run: mismatched::labels_of_other_id,
+        covers: [SCHED_REG_006], isolation: Shared, budget_s: 50,
     },
     scenario! {
-        id: "registration/mismatched-id", run: mismatched_id, covers: [SCHED_REG_006],
-        isolation: Shared, budget_s: 50,
+        id: "registration/mismatched-sign", run: mismatched::sign_of_frozen_host,
+        covers: [SCHED_REG_006], isolation: Shared, waits: |timings| timings.silence,
+        budget_s: 90,
     },
 ];
 
-/// A host publishes heartbeats, but does not reply to heartbeat requests.
+/// A host publishes a single heartbeat, and replies to requests.
 async fn first_heartbeat(cx: &ScenarioContext) -> Flow {
     cx.submit(&cx.deployment("app", 1)).await?;
     cx.wait(Duration::from_millis(300)).await;
     let host = cx.start_host(cx.host_config("a")).await?;
-    host.add_rule(CommandRule::on("heartbeat", Reaction::Ignore));
+    host.pause_heartbeats();
     let within = cx.timings().register + cx.timings().act;
     let running = cx.wait_for_running("app", 1, within).await;
-    let used = running.is_met();
     cx.claim(SCHED_REG_001).met(running);
-    cx.claim(SCHED_REG_002).holds(
-        "a host that publishes heartbeats but replies to no heartbeat request is used",
-        used,
-        || "nothing was started on the host",
-    );
     Ok(())
 }
 
-/// Changes a label of a host, and checks that placement follows the most recent heartbeat.
-async fn latest_heartbeat(cx: &ScenarioContext) -> Flow {
-    let host = cx
-        .start_host(cx.host_config("a").label("zone", "a"))
+/// A host joins after an outage of the broker.
+async fn after_outage(cx: &ScenarioContext) -> Flow {
+    cx.start_host(cx.host_config("a")).await?;
+    let outage = cx.scheduler().bus.disconnect_scheduler().await;
+    cx.wait(Duration::from_secs(1)).await;
+    outage.restore().await;
+    cx.start_host(cx.host_config("new").label("zone", "new"))
         .await?;
-    host.set_label("zone", "b");
+    let app = cx.deployment("app", 1);
+    cx.submit(&app.spec("/hostSelector/zone", json!("new")))
+        .await?;
+    // The scheduler receives no heartbeat before it has subscribed again.
+    let subscribed = cx.timings().reconnect + cx.timings().heartbeat_interval();
+    let within = subscribed + cx.timings().register + cx.timings().act;
+    let running = cx.wait_for_running("app", 1, within).await;
+    cx.claim(SCHED_REG_001).met(running);
+    Ok(())
+}
+
+/// A host publishes heartbeats, but does not reply to heartbeat requests, however late the
+/// scheduler sends them.
+async fn no_heartbeat_replies(cx: &ScenarioContext) -> Flow {
+    let host = cx.start_host(cx.host_config("a")).await?;
+    host.add_rule(CommandRule::on("heartbeat", Reaction::Ignore));
+    for (app, wait_s) in [("first", 0), ("later", 11)] {
+        cx.wait(Duration::from_secs(wait_s)).await;
+        cx.submit(&cx.deployment(app, 1)).await?;
+        let within = cx.timings().register + cx.timings().act;
+        let running = cx.wait_for_running(app, 1, within).await;
+        cx.claim(SCHED_REG_002).met(running);
+    }
+    Ok(())
+}
+
+/// Changes the labels of a host, and checks that placement follows the most recent heartbeat.
+async fn latest_labels(cx: &ScenarioContext) -> Flow {
+    let labels =
+        |zone: &str, name: &str| json!({ "hostgroup": cx.group(), "zone": zone, name: "yes" });
+    let config = cx
+        .host_config("a")
+        .heartbeat_field("labels", labels("a", "gpu"));
+    let host = cx.start_host(config).await?;
+    host.set_heartbeat_field("labels", labels("b", "ssd"));
     host.send_heartbeat().await;
-    cx.submit(
-        &cx.deployment("new", 1)
-            .spec("/hostSelector/zone", json!("b")),
-    )
-    .await?;
+    cx.wait_until_registered().await?;
+    for (app, pointer, value) in [
+        ("zone-b", "/hostSelector/zone", "b"),
+        ("ssd", "/hostSelector/ssd", "yes"),
+        ("zone-a", "/hostSelector/zone", "a"),
+        ("gpu", "/hostSelector/gpu", "yes"),
+    ] {
+        let manifest = cx.deployment(app, 1).spec(pointer, json!(value));
+        cx.submit(&manifest).await?;
+    }
+    for app in ["zone-b", "ssd"] {
+        let running = cx.wait_for_running(app, 1, cx.timings().act).await;
+        cx.claim(SCHED_REG_003).met(running);
+    }
+    check_never_started(cx, SCHED_REG_003, &["zone-a", "gpu"]).await;
+    Ok(())
+}
+
+/// Changes the interfaces that a host offers, and checks that placement follows the most recent
+/// heartbeat.
+async fn latest_interfaces(cx: &ScenarioContext) -> Flow {
+    let package =
+        |name: &str| json!([{ "namespace": "acme", "package": name, "interfaces": ["push"] }]);
+    let config = cx
+        .host_config("a")
+        .heartbeat_field("imports", package("old"));
+    let host = cx.start_host(config).await?;
+    host.set_heartbeat_field("imports", package("new"));
+    host.set_heartbeat_field("httpPort", Value::Null);
+    host.send_heartbeat().await;
+    cx.wait_until_registered().await?;
+    let http =
+        json!([{ "namespace": "wasi", "package": "http", "interfaces": ["incoming-handler"] }]);
+    for (app, interfaces) in [
+        ("new", package("new")),
+        ("old", package("old")),
+        ("http", http),
+    ] {
+        let manifest = cx.deployment(app, 1).spec("/hostInterfaces", interfaces);
+        cx.submit(&manifest).await?;
+    }
     let running = cx.wait_for_running("new", 1, cx.timings().act).await;
     cx.claim(SCHED_REG_003).met(running);
-    cx.submit(
-        &cx.deployment("old", 1)
-            .spec("/hostSelector/zone", json!("a")),
-    )
-    .await?;
-    cx.assert_no_start(SCHED_REG_003, "old").await;
+    check_never_started(cx, SCHED_PLACE_012, &["old"]).await;
+    check_never_started(cx, SCHED_PLACE_013, &["http"]).await;
     Ok(())
 }
 
-/// Starts two hosts with the same friendly name, and checks that workloads run on each.
-async fn same_friendly_name(cx: &ScenarioContext) -> Flow {
-    let name = json!(format!("{}-shared-name", cx.group()));
-    let a = cx
-        .start_host(
-            cx.host_config("a")
-                .heartbeat_field("friendlyName", name.clone()),
-        )
-        .await?;
-    let b = cx
-        .start_host(cx.host_config("b").heartbeat_field("friendlyName", name))
-        .await?;
-    for (app, host) in [("one", &a), ("other", &b)] {
-        cx.submit(&cx.deployment(app, 2).spec("/hostId", json!(host.id())))
-            .await?;
-    }
-    for app in ["one", "other"] {
-        let running = cx.wait_for_running(app, 2, cx.timings().act).await;
-        cx.claim(SCHED_REG_004).met(running);
-    }
-    Ok(())
-}
-
-/// Starts a host whose friendly name and label are not valid Kubernetes names, and checks that a
-/// workload runs on it.
-async fn arbitrary_names(cx: &ScenarioContext) -> Flow {
-    let name = format!("Host A_1 {}", "x".repeat(80));
-    let host = cx
-        .host_config("a")
-        .heartbeat_field("friendlyName", json!(name))
-        .label("what is it?", "a ~ b / c");
-    cx.start_host(host).await?;
-    cx.submit(
-        &cx.deployment("app", 1)
-            .spec("/hostSelector/what is it?", json!("a ~ b / c")),
-    )
-    .await?;
-    let running = cx
-        .wait_for_running("app", 1, cx.timings().register + cx.timings().act)
-        .await;
-    cx.claim(SCHED_REG_005).met(running);
-    Ok(())
-}
-
-/// One heartbeat on the subject of host `a` contains the id of host `b`.
-async fn mismatched_subject(cx: &ScenarioContext) -> Flow {
-    let [a, b] = cx.start_hosts::<2>().await?;
-    let labels = json!({ "hostgroup": cx.group(), "zone": "forged" });
-    let (started_at, workloads) = ("2026-01-01T00:00:00Z", 0);
-    let mut forged = heartbeat(&cx.host_config("b"), &b.id(), started_at, workloads);
-    if let Some(forged) = forged.as_object_mut() {
-        forged.insert("labels".to_owned(), labels);
-        forged.insert("startedAt".to_owned(), Value::Null);
-        forged.retain(|_, value| !value.is_null());
-    }
-    a.send_raw_heartbeat(forged.to_string()).await;
-    cx.submit(
-        &cx.deployment("forged", 1)
-            .spec("/hostSelector/zone", json!("forged")),
-    )
-    .await?;
-    cx.assert_no_start(SCHED_REG_006, "forged").await;
-    for (app, host) in [("one", &a), ("other", &b)] {
-        cx.submit(&cx.deployment(app, 1).spec("/hostId", json!(host.id())))
-            .await?;
-        let running = cx.wait_for_running(app, 1, cx.timings().act).await;
-        cx.claim(SCHED_REG_006).met(running);
-    }
-    Ok(())
-}
-
-/// Starts hosts with invalid ids, and checks that a workload starts only when a host with a valid
-/// id joins.
-async fn invalid_id(cx: &ScenarioContext) -> Flow {
-    for (number, id) in ["dotted.id", "ünïcode", "plus+id"].iter().enumerate() {
-        let mut config = cx.host_config(&format!("invalid{number}"));
-        config.id = Some(format!("{}-{id}", cx.group()));
-        cx.start_host(config).await?;
-    }
-    cx.submit(&cx.deployment("app", 1)).await?;
-    cx.assert_no_start(SCHED_REG_007, "app").await;
-    cx.start_host(cx.host_config("valid")).await?;
-    let running = cx
-        .wait_for_running("app", 1, cx.timings().register + cx.timings().act)
-        .await;
-    cx.claim(SCHED_REG_007).met(running);
-    Ok(())
-}
-
-/// Restarts a host under the same id, and checks that its workloads restart in time under other
-/// ids.
-async fn restart_with_same_id(cx: &ScenarioContext) -> Flow {
-    let a = cx.start_host(cx.host_config("a")).await?;
-    let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
-    let before = workload_ids(&running);
-    for id in &before {
-        // Without status replies, only the heartbeat shows the restart.
-        a.add_rule(CommandRule::on("workload.status", Reaction::Ignore).containing(id));
-    }
-    let restarted = a.restart_with_same_id().await;
-    restarted.map_err(|error| Blocked::harness_error("cannot restart a simulated host", &error))?;
-    let restarted = cx.wait_for_running("app", 2, cx.timings().notice).await;
-    if let Some(restarted) = cx.claim(SCHED_REG_008).met(restarted) {
-        let after = workload_ids(&restarted);
-        let reused: Vec<&String> = after.intersection(&before).collect();
-        cx.claim(SCHED_REG_008)
-            .holds("the ids are new", reused.is_empty(), || {
-                format!("reused: {reused:?}")
-            });
-    }
-    Ok(())
-}
-
-/// Several heartbeats on the subject of host `b` contain the id of host `a`.
-async fn mismatched_id(cx: &ScenarioContext) -> Flow {
-    let host = cx
-        .start_host(cx.host_config("a").label("zone", "a"))
-        .await?;
-    let forger = cx
-        .start_host(cx.host_config("b").label("zone", "b"))
-        .await?;
-    let (started_at, workloads) = ("2026-11-23T08:00:00Z", 0);
-    let config = cx.host_config("a").label("zone", "c");
-    let forged = heartbeat(&config, &host.id(), started_at, workloads);
-    for _ in 0..3 {
-        forger.send_raw_heartbeat(forged.to_string()).await;
-    }
-    cx.submit(&cx.deployment("c", 1).spec("/hostSelector/zone", json!("c")))
-        .await?;
-    for zone in ["a", "b"] {
-        cx.submit(
-            &cx.deployment(zone, 1)
-                .spec("/hostSelector/zone", json!(zone)),
-        )
-        .await?;
-    }
-    for zone in ["a", "b"] {
-        let timings = cx.timings();
-        let runs = cx
-            .wait_for_running(zone, 1, timings.register + timings.act)
-            .await;
-        cx.claim(SCHED_REG_006).met(runs);
-    }
-    let no_start = cx
-        .never(
-            Duration::from_secs(4),
-            "a start that only the forged labels permit",
-            || {
-                let starts = cx.starts_of("c").into_iter();
-                starts.map(|(entry, _)| format!("on {}", entry.host)).next()
-            },
-        )
-        .await;
-    cx.claim(SCHED_REG_006).met(no_start);
-    Ok(())
+/// Claims that none of these apps, which only an earlier heartbeat permits, is started.
+async fn check_never_started(cx: &ScenarioContext, requirement: Requirement, apps: &[&str]) {
+    let window = Duration::from_millis(2_500);
+    let description = "a start of an app that only the first heartbeat permits";
+    let started = cx.never(window, description, || {
+        let mut apps = apps.iter();
+        apps.find_map(|app| {
+            let starts = cx.starts_of(app);
+            starts
+                .first()
+                .map(|(entry, _)| format!("{app} on {}", entry.host))
+        })
+    });
+    cx.claim(requirement).met(started.await);
 }

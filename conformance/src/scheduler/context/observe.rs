@@ -247,6 +247,22 @@ impl ScenarioContext {
     }
 }
 
+/// Waits for requests.
+impl ScenarioContext {
+    /// Waits until the status of an id has been requested after `from`. The first request may follow
+    /// later than `poll`, because `poll` is the time between two requests.
+    pub async fn wait_for_status_request(&self, id: &str, from: std::time::Instant) -> Waited<()> {
+        let within = self.timings().poll * 2;
+        self.eventually(within, &format!("a status request for {id}"), || {
+            let entries = self.journal.since(from);
+            let mut requests = entries.iter().filter_map(|e| e.command("workload.status"));
+            let is_requested = requests.any(|request| request.id == id);
+            std::future::ready(is_requested.then_some(()).ok_or("no request".to_owned()))
+        })
+        .await
+    }
+}
+
 /// Returns the ids and hosts of workloads in one line.
 pub fn describe(workloads: &[RunningWorkload]) -> String {
     let words: Vec<String> = workloads.iter().map(ToString::to_string).collect();

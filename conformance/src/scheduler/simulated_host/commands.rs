@@ -22,6 +22,19 @@ struct HostReply {
     code: Option<u16>,
 }
 
+impl HostReply {
+    fn headers(&self) -> Headers {
+        let message = self.body.pointer("/workloadStatus/message");
+        let message = message.and_then(Value::as_str).unwrap_or_default();
+        match self.code {
+            None => Headers::none(),
+            Some(code) => Headers::none()
+                .with(ERROR_CODE_HEADER, &code.to_string())
+                .with(ERROR_HEADER, message),
+        }
+    }
+}
+
 /// Decodes a command and records it. Returns `None` if the subject is not that of a command.
 pub(super) fn receive(inner: &Inner, delivery: Delivery) -> Option<ReceivedCommand> {
     let (_, command) = nats::parse_command_subject(&delivery.subject)?;
@@ -86,6 +99,23 @@ impl Execution {
             Some(Reaction::ExecuteThenReply(bytes)) => {
                 self.apply().await;
                 self.send(bytes, Headers::none()).await;
+            }
+            Some(Reaction::Encode(template)) => {
+                if let Some(reply) = self.apply().await {
+                    let payload = template.render(&self.received.id, &reply.body);
+                    self.send(payload, reply.headers()).await;
+                }
+            }
+            Some(Reaction::Pretend(template)) => {
+                let body = self.status(State::NotFound, "").body;
+                let payload = template.render(&self.received.id, &body);
+                self.send(payload, Headers::none()).await;
+            }
+            Some(Reaction::Refuse(code)) => self.reply(self.refuse(code, "refused")).await,
+            Some(Reaction::Complete) => {
+                self.set_workload(State::Completed, "Workload is Completed");
+                let reply = self.status(State::Completed, "Workload is Completed");
+                self.reply(Some(reply)).await;
             }
             Some(Reaction::Fail { message, recorded }) => {
                 if recorded {
@@ -258,18 +288,10 @@ impl Execution {
     }
 
     async fn reply(&self, reply: Option<HostReply>) {
-        let Some(reply) = reply else { return };
-        let message = reply.body.pointer("/workloadStatus/message");
-        let headers = match reply.code {
-            None => Headers::none(),
-            Some(code) => Headers::none()
-                .with(ERROR_CODE_HEADER, &code.to_string())
-                .with(
-                    ERROR_HEADER,
-                    message.and_then(Value::as_str).unwrap_or_default(),
-                ),
-        };
-        self.send(reply.body.to_string().into(), headers).await;
+        if let Some(reply) = reply {
+            let headers = reply.headers();
+            self.send(reply.body.to_string().into(), headers).await;
+        }
     }
 
     async fn send(&self, payload: Bytes, headers: Headers) {

@@ -38,6 +38,8 @@ pub struct HostConfig {
     pub reconnect_delay: Duration,
     /// Fields that replace those of the heartbeat. Null removes a field.
     pub heartbeat_fields: Map<String, Value>,
+    /// Payload of every heartbeat, which replaces all other fields.
+    pub fixed_heartbeat: Option<Value>,
 }
 
 impl HostConfig {
@@ -52,6 +54,7 @@ impl HostConfig {
             start_duration: Duration::from_millis(10),
             reconnect_delay: Duration::from_millis(50),
             heartbeat_fields: Map::new(),
+            fixed_heartbeat: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::ReplyTemplate;
 use crate::scheduler::journal::{ReceivedCommand, contains};
 
 /// Reaction to a command.
@@ -22,6 +23,14 @@ pub enum Reaction {
     Reply(Bytes),
     /// Executes the command, and sends these bytes as the reply.
     ExecuteThenReply(Bytes),
+    /// Executes the command, and sends its reply in the encoding of the template.
+    Encode(ReplyTemplate),
+    /// Sends a reply in the encoding of the template, and does not execute the command.
+    Pretend(ReplyTemplate),
+    /// Replies with ERROR and this error code, and does not execute the command.
+    Refuse(u16),
+    /// Executes a start whose workload ends by itself at once, and replies with COMPLETED.
+    Complete,
     /// Replies with ERROR, and starts nothing.
     Fail {
         /// Message of the reply.
