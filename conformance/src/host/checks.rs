@@ -9,8 +9,11 @@ pub mod heartbeat;
 pub mod http;
 pub mod http_messages;
 pub mod http_names;
+pub mod image_policies;
 pub mod image_progress;
+pub mod image_references;
 mod image_support;
+pub mod image_verification;
 pub mod images;
 pub mod imports;
 pub mod json;
@@ -54,6 +57,9 @@ pub const TABLES: &[&[Check]] = &[
     service_restarts::CHECKS,
     service_components::CHECKS,
     images::CHECKS,
+    image_references::CHECKS,
+    image_verification::CHECKS,
+    image_policies::CHECKS,
     image_progress::CHECKS,
     credentials::CHECKS,
     http::CHECKS,

@@ -2,6 +2,7 @@
 
 mod http;
 mod image;
+mod wait;
 mod workload;
 
 pub use self::http::{HttpConnection, HttpResponse};
@@ -23,7 +24,6 @@ use crate::check::check_run::CheckRun;
 use crate::check::isolation::HostIsolation;
 use crate::check::meta::CheckMeta;
 use crate::check::outcome::Blocked;
-use crate::check::wait::ProbeError;
 use crate::spec::requirements::Requirement;
 use crate::spec::roles::Role;
 use crate::spec::{deadlines, requirements as req};
@@ -282,93 +282,6 @@ impl CheckContext {
             .publish(&subject, payload.into(), &Headers::none())
             .await
             .map_err(|cause| Blocked::harness_error("cannot send a command", &cause))
-    }
-
-    /// Waits until the id is RUNNING; fails at once in a state from which it cannot become RUNNING.
-    pub async fn wait_running(&self, id: &str, within: impl Into<Duration>) -> Waited<Response> {
-        let description = format!("{id} is RUNNING");
-        let probe = || async {
-            let response = self
-                .status(id)
-                .await
-                .map_err(|blocked| ProbeError::Pending(blocked.to_string()))?;
-            match response.state {
-                State::Running => Ok(response),
-                // With NOT_FOUND, the start may still be in flight.
-                State::Starting | State::Stopping | State::NotFound => {
-                    Err(ProbeError::Pending(response.to_string()))
-                }
-                _ => Err(ProbeError::Unreachable(response.to_string())),
-            }
-        };
-        self.check_run
-            .poll(within.into(), &description, probe)
-            .await
-    }
-
-    /// Waits until the id is NOT_FOUND.
-    pub async fn wait_not_found(&self, id: &str) -> Waited<Response> {
-        self.wait_for_state(id, State::NotFound, deadlines::STOP_NOT_FOUND)
-            .await
-    }
-
-    /// Waits until the id is in the state.
-    pub async fn wait_for_state(
-        &self,
-        id: &str,
-        state: State,
-        within: impl Into<Duration>,
-    ) -> Waited<Response> {
-        let description = format!("{id} is {state}");
-        let state = &state;
-        self.eventually(within, &description, || async move {
-            self.status(id).await?.in_state(state.clone())
-        })
-        .await
-    }
-
-    /// Calls [`CheckRun::eventually`].
-    pub async fn eventually<T, F, Fut>(
-        &self,
-        within: impl Into<Duration>,
-        description: &str,
-        probe: F,
-    ) -> Waited<T>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, String>>,
-    {
-        self.check_run.eventually(within, description, probe).await
-    }
-
-    /// Calls [`CheckRun::consistently`].
-    pub async fn consistently<T, F, Fut>(
-        &self,
-        window: impl Into<Duration>,
-        description: &str,
-        probe: F,
-    ) -> Waited<T>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<T, String>>,
-    {
-        self.check_run
-            .consistently(window, description, probe)
-            .await
-    }
-
-    /// Calls [`CheckRun::never`].
-    pub async fn never<F, Fut>(
-        &self,
-        window: impl Into<Duration>,
-        description: &str,
-        probe: F,
-    ) -> Waited<()>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Option<String>>,
-    {
-        self.check_run.never(window, description, probe).await
     }
 
     /// Creates a beacon, for exactly one workload.

@@ -17,7 +17,8 @@ mod request_log;
 mod response;
 
 pub use self::artifact::{Artifact, PushedImage, WASM_LAYER, digest};
-pub use self::behavior::{Credentials, RepositoryBehavior, RequiredAuth};
+pub use self::behavior::{Credentials, CutEnd, RepositoryBehavior, RequiredAuth};
+pub use self::body::ENDLESS_BYTES;
 pub use self::request_log::{Authorization, Endpoint, LoggedRequest};
 
 use self::artifact::Image;
@@ -137,6 +138,16 @@ impl Registry {
     /// first.
     pub fn redirect_target_log(&self, repository: &str) -> Vec<LoggedRequest> {
         self.repositories.redirect_target_log(repository)
+    }
+
+    /// Returns the number of bytes in all bodies that were sent from a repository so far.
+    pub fn sent_bytes(&self, repository: &str) -> u64 {
+        self.repositories.sent_bytes(repository)
+    }
+
+    /// Returns the number of all requests, including those for `/v2/`.
+    pub fn request_count(&self) -> usize {
+        self.repositories.request_count()
     }
 
     /// Waits until the log of a repository satisfies a condition. Returns the log; on a timeout,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use berth_conformance::testbed::registry::{
-    Artifact, Credentials, Endpoint, PushedImage, Registry, RepositoryBehavior, RequiredAuth,
-    WASM_LAYER, digest,
+    Artifact, Credentials, CutEnd, Endpoint, PushedImage, Registry, RepositoryBehavior,
+    RequiredAuth, WASM_LAYER, digest,
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -260,25 +260,24 @@ async fn slow_behavior_delays_and_throttles_complete_content() {
 
 #[tokio::test]
 async fn wrong_content_behaviors_serve_wrong_content() {
-    let (registry, pushed) = registry_with_image(RepositoryBehavior::WrongBlob).await;
-    let blob = content(get(&registry, &layer_path(&pushed)).await)
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::Healthy).await;
+    let lie = registry.push(
+        "a/b",
+        "lie",
+        Artifact::wasm(LAYER).with_false_layer_digest("sha256", "lie"),
+    );
+    let blob = content(get(&registry, &layer_path(&lie)).await)
         .await
         .unwrap();
-    assert_eq!(blob.len(), LAYER.len());
-    assert_ne!(digest(&blob), pushed.layer_digest);
+    assert_eq!(blob, LAYER);
+    assert_ne!(digest(&blob), lie.layer_digest);
 
-    registry.set_behavior("a/b", RepositoryBehavior::WrongManifestForDigest);
+    let served = lie.digest.clone();
+    registry.set_behavior("a/b", RepositoryBehavior::WrongManifestForDigest { served });
     let path = format!("/v2/a/b/manifests/{}", pushed.digest);
-    let wrong_manifest = content(get(&registry, &path).await).await.unwrap();
-    assert_ne!(digest(&wrong_manifest), pushed.digest);
-    let manifest: serde_json::Value = serde_json::from_slice(&wrong_manifest).unwrap();
-    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
-    let layer = get(&registry, &format!("/v2/a/b/blobs/{layer}")).await;
-    assert_eq!(
-        layer.status(),
-        StatusCode::OK,
-        "the layer of the wrong manifest exists"
-    );
+    let response = get(&registry, &path).await;
+    assert_eq!(header(&response, "docker-content-digest"), pushed.digest);
+    assert_eq!(digest(&content(response).await.unwrap()), lie.digest);
     let manifest_by_tag = content(get(&registry, "/v2/a/b/manifests/1").await)
         .await
         .unwrap();
@@ -294,6 +293,46 @@ async fn wrong_content_behaviors_serve_wrong_content() {
     let response = get(&registry, "/v2/a/b/manifests/1").await;
     assert_eq!(header(&response, "content-type"), "text/plain");
     assert_eq!(digest(&content(response).await.unwrap()), pushed.digest);
+
+    registry.set_behavior("a/b", RepositoryBehavior::ManifestTypeWithParameter);
+    let response = get(&registry, "/v2/a/b/manifests/1").await;
+    assert_eq!(
+        header(&response, "content-type"),
+        "application/vnd.oci.image.manifest.v1+json; charset=utf-8"
+    );
+}
+
+#[tokio::test]
+async fn cut_layers_lack_their_last_bytes() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::Healthy).await;
+    let part = &LAYER[..LAYER.len() - 5];
+    for (end, length, is_complete) in [
+        (CutEnd::Announced, LAYER.len().to_string(), false),
+        (CutEnd::Chunked, String::new(), false),
+        (CutEnd::Complete, part.len().to_string(), true),
+    ] {
+        let missing_bytes = 5;
+        registry.set_behavior("a/b", RepositoryBehavior::CutBlob { missing_bytes, end });
+        let response = get(&registry, &layer_path(&pushed)).await;
+        assert_eq!(header(&response, "content-length"), length, "{end:?}");
+        let received = content(response).await;
+        assert_eq!(received.is_ok(), is_complete, "{end:?}");
+        if let Ok(received) = received {
+            assert_eq!(received, part);
+        }
+    }
+}
+
+#[tokio::test]
+async fn counts_requests_and_sent_bytes() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::Healthy).await;
+    assert_eq!(registry.sent_bytes("a/b"), 0);
+    content(get(&registry, &layer_path(&pushed)).await)
+        .await
+        .unwrap();
+    assert_eq!(registry.sent_bytes("a/b"), LAYER.len() as u64);
+    get(&registry, "/v2/").await;
+    assert_eq!(registry.request_count(), 2);
 }
 
 #[tokio::test]
@@ -351,6 +390,18 @@ async fn redirected_layer_is_served_and_logged_by_the_redirect_target() {
     );
 }
 
+#[tokio::test]
+async fn layer_can_move_within_the_registry() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::RedirectBlobToPath).await;
+    let response = get(&registry, &layer_path(&pushed)).await;
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    let location = header(&response, "location").to_owned();
+    assert!(location.starts_with('/'), "{location}");
+    let moved = content(get(&registry, &location).await).await.unwrap();
+    assert_eq!(moved, LAYER);
+    assert_eq!(registry.redirect_target_log("a/b").len(), 1);
+}
+
 fn credentials() -> Credentials {
     Credentials {
         user: "user".to_owned(),
@@ -401,6 +452,32 @@ async fn requires_basic_credentials() {
     );
     assert!(!format!("{:?}", registry).contains("pa:ss"));
     assert!(!format!("{:?}", registry.log("a/b")).contains("pa:ss"));
+}
+
+#[tokio::test]
+async fn challenges_in_lower_case_and_for_blobs_only() {
+    for (auth, manifest, challenge) in [
+        (
+            RequiredAuth::BasicInLowerCase(credentials()),
+            StatusCode::UNAUTHORIZED,
+            "basic ",
+        ),
+        (
+            RequiredAuth::BasicForBlobs(credentials()),
+            StatusCode::OK,
+            "Basic ",
+        ),
+    ] {
+        let registry = Registry::start_private(auth).await.unwrap();
+        let pushed = registry.push("a/b", "1", Artifact::wasm(LAYER));
+        let response = get(&registry, "/v2/a/b/manifests/1").await;
+        assert_eq!(response.status(), manifest);
+        let response = get(&registry, &layer_path(&pushed)).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(header(&response, "www-authenticate").starts_with(challenge));
+        let response = get_with(&registry, &layer_path(&pushed), RIGHT).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
 }
 
 #[tokio::test]

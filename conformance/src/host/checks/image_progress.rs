@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::image_support::{claim_becomes_running, idle_workload, push_slow, wait_for_pull};
+use super::image_support::{
+    claim_becomes_running, idle_workload, push_slow, start_and_wait_for_failure, wait_for_pull,
+};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::{CheckContext, Workload};
@@ -48,30 +50,23 @@ pub const CHECKS: &[Check] = &[
 
 /// After each kind of failed pull, another image is pulled and its workload becomes RUNNING.
 async fn failures_isolated(cx: &CheckContext) -> Flow {
-    for (index, behavior) in [
-        RepositoryBehavior::NotFound,
-        RepositoryBehavior::Unauthorized,
-        RepositoryBehavior::CloseConnection,
-        RepositoryBehavior::TextInsteadOfJson,
-        RepositoryBehavior::WrongBlob,
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let pushed = cx.push_as(&format!("bad-{index}"), Role::Idle, behavior);
-        cx.start(&cx.id(&format!("bad-{index}")), &idle_workload(cx, &pushed))
-            .await?;
-        let good = cx.push_as(
-            &format!("good-{index}"),
-            Role::Idle,
-            RepositoryBehavior::Healthy,
-        );
-        let description = format!("a healthy image after failed pull number {}", index + 1);
+    let bad = |name: &'static str, behavior| (name, cx.push_as(name, Role::Idle, behavior));
+    let failures = [
+        bad("missing", RepositoryBehavior::NotFound),
+        bad("unauthorized", RepositoryBehavior::Unauthorized),
+        bad("closed", RepositoryBehavior::CloseConnection),
+        bad("text", RepositoryBehavior::TextInsteadOfJson),
+        ("false", cx.push_false("false", Role::Idle)),
+    ];
+    for (failure, pushed) in failures {
+        start_and_wait_for_failure(cx, &cx.id(failure), &idle_workload(cx, &pushed)).await?;
+        let name = format!("good-after-{failure}");
+        let good = cx.push_as(&name, Role::Idle, RepositoryBehavior::Healthy);
         claim_becomes_running(
             cx,
             HOST_IMG_020,
-            &description,
-            &cx.id(&format!("good-{index}")),
+            &format!("a healthy image after a failed pull ({failure})"),
+            &cx.id(&name),
             &idle_workload(cx, &good),
         )
         .await?;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use hyper::Method;
+
 use crate::check::outcome::Blocked;
+use crate::check::wait::Waited;
 use crate::host::context::{CheckContext, Image, Workload};
 use crate::spec::deadlines;
 use crate::spec::requirements::{HOST_IMG_003, HOST_START_001, Requirement};
@@ -54,10 +57,12 @@ pub(super) async fn claim_start_fails(
     let start = cx.start(id, workload).await?;
     let description = format!("{description}: the start ends in ERROR");
     if start.state == State::Starting {
-        let failed = cx.eventually(deadlines::PULL_TIMEOUT, &description, || async {
-            cx.status(id).await?.in_state(State::Error)
-        });
-        return Ok(cx.claim(requirement).met(failed.await));
+        let failed = cx.wait_failed(id, deadlines::PULL_TIMEOUT).await;
+        let failed = Waited {
+            description,
+            ..failed
+        };
+        return Ok(cx.claim(requirement).met(failed));
     }
     let failed = start.state == State::Error && start.error_code != Some(409);
     let held = cx
@@ -91,11 +96,29 @@ pub(super) async fn claim_becomes_running(
         .holds(&description, running, || start.to_string()))
 }
 
-/// Counts the requests for a layer in a request log.
-pub(super) fn layer_requests(log: &[LoggedRequest], layer: &str) -> usize {
+/// Counts the downloads of a layer in a request log.
+pub(super) fn layer_downloads(log: &[LoggedRequest], layer: &str) -> usize {
     log.iter()
+        .filter(|request| request.method == Method::GET)
         .filter(|request| request.is_blob() && request.path.ends_with(layer))
         .count()
+}
+
+/// Records the claim that the host downloaded the layer of an image at most once. A host that has
+/// the layer from another repository does not download it.
+pub(super) fn claim_one_download(
+    cx: &CheckContext,
+    requirement: Requirement,
+    name: &str,
+    image: &PushedImage,
+) {
+    let log = cx.registry().log(&cx.repository(name));
+    let downloads = layer_downloads(&log, &image.layer_digest);
+    let description = "the host downloads the layer at most once for all starts";
+    cx.claim(requirement)
+        .holds(description, downloads <= 1, || {
+            format!("{downloads} downloads")
+        });
 }
 
 /// Waits until the host has sent a request to the check's repository `name`.
@@ -120,7 +143,7 @@ pub(super) async fn start_and_wait_for_failure(
     let start = cx.start(id, workload).await?;
     match (start.state.clone(), start.error_code) {
         (State::Starting, _) => cx
-            .wait_for_state(id, State::Error, deadlines::PULL_TIMEOUT)
+            .wait_failed(id, deadlines::PULL_TIMEOUT)
             .await
             .or_blocked(cx, HOST_IMG_003),
         (State::Error, None) => Ok(start),

@@ -65,18 +65,23 @@ async fn failure_messages(cx: &CheckContext) -> Flow {
         RepositoryBehavior::CloseConnection,
         RepositoryBehavior::TextInsteadOfJson,
         RepositoryBehavior::TruncateBlob,
-        RepositoryBehavior::WrongBlob,
         RepositoryBehavior::HangOnManifest,
         RepositoryBehavior::HangMidBlob,
     ];
-    let starts = behaviors
+    let mut images = vec![(
+        "a layer that does not match its digest".to_owned(),
+        cx.push_false("false", Role::Idle),
+    )];
+    for (number, behavior) in behaviors.into_iter().enumerate() {
+        let description = format!("an image whose registry has the fault {behavior:?}");
+        let pushed = cx.push_as(&format!("bad-{number}"), Role::Idle, behavior);
+        images.push((description, pushed));
+    }
+    let starts = images
         .into_iter()
         .enumerate()
-        .map(|(number, behavior)| async move {
-            let name = format!("bad-{number}");
-            let description = format!("an image whose registry has the fault {behavior:?}");
-            let pushed = cx.push_as(&name, Role::Idle, behavior);
-            let (id, workload) = (cx.id(&name), idle_workload(cx, &pushed));
+        .map(|(number, (description, pushed))| async move {
+            let (id, workload) = (cx.id(&number.to_string()), idle_workload(cx, &pushed));
             let failed = claim_start_fails(cx, HOST_IMG_003, &description, &id, &workload).await?;
             if let Some(failed) = failed {
                 claim_message(cx, &description, &failed);

@@ -62,6 +62,14 @@ impl CheckContext {
         pushed
     }
 
+    /// Pushes an image whose layer does not match its digest, into the check's repository `name`.
+    pub fn push_false(&self, name: &str, role: Role) -> PushedImage {
+        let repository = self.repository(name);
+        let artifact = self.artifact(role);
+        let artifact = artifact.with_false_layer_digest("sha256", &repository);
+        self.registry().push(&repository, "v1", artifact)
+    }
+
     /// Returns the target's image for a role, for checks that push it themselves.
     pub fn artifact(&self, role: Role) -> Artifact {
         if !self.roles.contains(&role) {

@@ -259,7 +259,7 @@ impl Images {
     }
 }
 
-/// Image reference: `AUTHORITY/REPOSITORY:TAG` or `AUTHORITY/REPOSITORY@sha256:HEX`.
+/// Image reference: `AUTHORITY/REPOSITORY[:TAG][@sha256:HEX]`.
 #[derive(Debug)]
 struct Reference {
     authority: String,
@@ -273,7 +273,7 @@ impl Reference {
         let invalid = || format!("invalid image reference `{reference}`");
         let (authority, path) = reference.split_once('/').ok_or_else(invalid)?;
         let (repository, version, is_digest) = match path.split_once('@') {
-            Some((repository, digest)) => (repository, digest, true),
+            Some((name, digest)) => (name.split(':').next().unwrap_or_default(), digest, true),
             None => {
                 let (repository, tag) = path.rsplit_once(':').unwrap_or((path, "latest"));
                 (repository, tag, false)
@@ -384,10 +384,13 @@ impl PullClient<'_> {
         let location = location
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
-        let (authority, path) = location
-            .strip_prefix("http://")
-            .and_then(|rest| rest.split_once('/'))
-            .ok_or("the redirect has no valid location")?;
+        let absolute = location.strip_prefix("http://");
+        let (authority, path) = match location.strip_prefix('/') {
+            Some(path) => (self.image.authority.as_str(), path),
+            None => absolute
+                .and_then(|rest| rest.split_once('/'))
+                .ok_or("the redirect has no valid location")?,
+        };
         request(authority, &format!("/{path}"), None).await
     }
 

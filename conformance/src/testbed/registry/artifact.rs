@@ -19,6 +19,13 @@ pub struct Artifact {
     pub layer_media_type: String,
     /// Size of the layer in the manifest, if it differs from the real size.
     pub declared_layer_bytes: Option<u64>,
+    /// Digest of the layer in the manifest, if it differs from the real digest. The registry serves
+    /// the layer under this digest.
+    pub declared_layer_digest: Option<String>,
+    /// Media type of the config in the manifest.
+    pub config_media_type: String,
+    /// Annotation of the manifest, which changes the digest of the manifest only.
+    pub annotation: Option<String>,
 }
 
 impl Artifact {
@@ -28,6 +35,9 @@ impl Artifact {
             bytes: bytes.into(),
             layer_media_type: WASM_LAYER.to_owned(),
             declared_layer_bytes: None,
+            declared_layer_digest: None,
+            config_media_type: WASM_CONFIG.to_owned(),
+            annotation: None,
         }
     }
 
@@ -47,12 +57,45 @@ impl Artifact {
         }
     }
 
-    /// Changes the digest but not the behavior, so that the image is in no cache of the host.
+    /// Changes the digest of the layer in the manifest to one that no content has.
     ///
-    /// WebAssembly gets a custom section with `salt`; other content is unchanged.
+    /// A host that does not verify the layer runs it; no host has it in its cache.
+    pub fn with_false_layer_digest(self, algorithm: &str, salt: &str) -> Artifact {
+        let digest = digest(salt.as_bytes());
+        let hex = digest.trim_start_matches("sha256:");
+        let digits = if algorithm == "sha512" { 2 } else { 1 };
+        Artifact {
+            declared_layer_digest: Some(format!("{algorithm}:{}", hex.repeat(digits))),
+            ..self
+        }
+    }
+
+    /// Changes the media type of the config.
+    pub fn with_config_media_type(self, config_media_type: &str) -> Artifact {
+        Artifact {
+            config_media_type: config_media_type.to_owned(),
+            ..self
+        }
+    }
+
+    /// Changes the digests but not the behavior, so that the image is in no cache of the host.
+    ///
+    /// The manifest gets an annotation, WebAssembly a custom section, and JSON trailing white
+    /// space; other content is unchanged.
     pub fn salted(self, salt: &str) -> Artifact {
         Artifact {
             bytes: salted(&self.bytes, salt),
+            annotation: Some(salt.to_owned()),
+            ..self
+        }
+    }
+
+    /// Appends `count` bytes that depend on `salt` and are not part of the program.
+    pub fn padded(self, count: usize, salt: &str) -> Artifact {
+        let mut bytes = self.bytes.to_vec();
+        bytes.extend(digest(salt.as_bytes()).bytes().cycle().take(count));
+        Artifact {
+            bytes: bytes.into(),
             ..self
         }
     }
@@ -94,17 +137,12 @@ impl Content {
     }
 }
 
-/// The component that a host runs if it does not verify the digest of the manifest.
-const DECOY: &[u8] = b"\0asm\x0d\0\x01\0";
-
 impl Image {
-    /// Returns a different image: an empty component, which any host can run.
-    pub fn decoy() -> Image {
-        Image::of(Artifact::wasm(DECOY))
-    }
-
     pub fn of(artifact: Artifact) -> Image {
-        let layer = Content::of(artifact.bytes);
+        let mut layer = Content::of(artifact.bytes);
+        if let Some(digest) = artifact.declared_layer_digest {
+            layer.digest = digest;
+        }
         let config = Content::of(Bytes::from(
             json!({
                 "created": "2026-01-01T00:00:00Z",
@@ -117,23 +155,26 @@ impl Image {
         let layer_bytes = artifact
             .declared_layer_bytes
             .unwrap_or(layer.bytes.len() as u64);
-        let manifest = Content::of(Bytes::from(
-            json!({
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "config": {
-                    "mediaType": WASM_CONFIG,
-                    "digest": config.digest,
-                    "size": config.bytes.len(),
-                },
-                "layers": [{
-                    "mediaType": artifact.layer_media_type,
-                    "digest": layer.digest,
-                    "size": layer_bytes,
-                }],
-            })
-            .to_string(),
-        ));
+        let mut manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {
+                "mediaType": artifact.config_media_type,
+                "digest": config.digest,
+                "size": config.bytes.len(),
+            },
+            "layers": [{
+                "mediaType": artifact.layer_media_type,
+                "digest": layer.digest,
+                "size": layer_bytes,
+            }],
+        });
+        if let (Some(annotation), Some(manifest)) = (artifact.annotation, manifest.as_object_mut())
+        {
+            let annotations = json!({ "berth.salt": annotation });
+            manifest.insert("annotations".to_owned(), annotations);
+        }
+        let manifest = Content::of(Bytes::from(manifest.to_string()));
         Image {
             manifest,
             config,
@@ -154,6 +195,9 @@ pub fn digest(bytes: &[u8]) -> String {
 
 fn salted(bytes: &Bytes, salt: &str) -> Bytes {
     const SECTION_NAME: &[u8] = b"berth:salt";
+    if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+        return with_trailing_space(bytes, salt);
+    }
     if !bytes.starts_with(b"\0asm") {
         return bytes.clone();
     }
@@ -173,6 +217,17 @@ fn salted(bytes: &Bytes, salt: &str) -> Bytes {
         salted.push(septet | 0x80);
     }
     salted.extend_from_slice(&section);
+    salted.into()
+}
+
+/// Appends white space whose characters encode a hash of the salt.
+fn with_trailing_space(json: &Bytes, salt: &str) -> Bytes {
+    let hash = Sha256::digest(salt.as_bytes());
+    let bits = hash
+        .iter()
+        .flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1));
+    let mut salted = json.to_vec();
+    salted.extend(bits.map(|bit| if bit == 0 { b' ' } else { b'\n' }));
     salted.into()
 }
 
@@ -204,5 +259,39 @@ mod tests {
         assert_eq!(salted.len(), module.len() + 3 + 311);
         let text = Artifact::wasm("text").salted("a").bytes;
         assert_eq!(text, "text");
+    }
+
+    #[test]
+    fn salt_changes_the_digest_and_keeps_json_valid() {
+        let json = Artifact::wasm("{\"a\":1}");
+        let [a, b] = ["a", "b"].map(|salt| json.clone().salted(salt).bytes);
+        assert_ne!(digest(&a), digest(&b));
+        assert_eq!(a.trim_ascii(), json.bytes);
+        serde_json::from_slice::<serde_json::Value>(&a).unwrap();
+    }
+
+    #[test]
+    fn salt_changes_the_manifest_of_content_that_it_cannot_change() {
+        let manifest = |salt| {
+            Image::of(Artifact::wasm("text").salted(salt))
+                .manifest
+                .digest
+        };
+        assert_ne!(manifest("a"), manifest("b"));
+    }
+
+    #[test]
+    fn false_digests_name_no_content() {
+        let artifact = Artifact::wasm("abc");
+        for (algorithm, digits) in [("sha256", 64), ("sha512", 128)] {
+            let image = Image::of(artifact.clone().with_false_layer_digest(algorithm, "a"));
+            assert_eq!(image.layer.bytes, "abc");
+            let digest = image.layer.digest.strip_prefix(algorithm).unwrap();
+            assert_eq!(digest.len(), digits + 1);
+            let manifest: serde_json::Value =
+                serde_json::from_slice(&image.manifest.bytes).unwrap();
+            assert_eq!(manifest["layers"][0]["digest"], image.layer.digest);
+            assert_eq!(manifest["layers"][0]["size"], 3);
+        }
     }
 }

@@ -25,10 +25,19 @@ pub enum RepositoryBehavior {
     HangMidBlob,
     /// Announces a complete layer, sends half of it and closes the connection.
     TruncateBlob,
-    /// Serves a layer with the right length whose content has another digest.
-    WrongBlob,
-    /// Serves a valid manifest with another digest if a manifest is requested by digest.
-    WrongManifestForDigest,
+    /// Sends all of a layer but its last bytes.
+    CutBlob {
+        /// Number of missing bytes.
+        missing_bytes: usize,
+        /// End of the response.
+        end: CutEnd,
+    },
+    /// Serves another manifest of the repository if a manifest is requested by digest, with the
+    /// requested digest in the header `Docker-Content-Digest`.
+    WrongManifestForDigest {
+        /// Digest of the served manifest.
+        served: String,
+    },
     /// Responds with 404.
     NotFound,
     /// Responds with 401, whatever credentials are sent.
@@ -41,9 +50,12 @@ pub enum RepositoryBehavior {
     TextInsteadOfJson,
     /// Serves the right manifest with the content type `text/plain`.
     WrongManifestType,
-    /// Serves an endless layer without a declared length.
+    /// Serves the right manifest with a content type that has a parameter.
+    ManifestTypeWithParameter,
+    /// Serves a layer without a declared length and end: as many bytes as the client reads, up to
+    /// [`ENDLESS_BYTES`](super::ENDLESS_BYTES).
     EndlessBlob,
-    /// Serves an endless manifest without a declared length.
+    /// Serves a manifest like the layer of `EndlessBlob`.
     EndlessManifest,
     /// Serves a layer with this declared length, and as many bytes as the client reads.
     OversizeBlob {
@@ -52,6 +64,19 @@ pub enum RepositoryBehavior {
     },
     /// Responds with 307 for every layer, to another authority that serves it and logs the request.
     RedirectBlob,
+    /// Like `RedirectBlob`, to another path of the same authority, as a relative URL.
+    RedirectBlobToPath,
+}
+
+/// End of a response that is too short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutEnd {
+    /// Announces the complete layer and closes the connection early.
+    Announced,
+    /// Announces no length and closes the connection before the last chunk.
+    Chunked,
+    /// Announces the length that it sends.
+    Complete,
 }
 
 /// The credentials that a private registry accepts. The `Debug` output hides the password.
@@ -79,6 +104,23 @@ pub enum RequiredAuth {
     None,
     /// HTTP basic authentication on every request.
     Basic(Credentials),
+    /// Like `Basic`, with a challenge in lower case.
+    BasicInLowerCase(Credentials),
+    /// HTTP basic authentication on requests for blobs only.
+    BasicForBlobs(Credentials),
     /// A bearer token for one repository, which `/token` issues for these credentials.
     Bearer(Credentials),
+}
+
+impl RequiredAuth {
+    /// Returns the credentials that the registry accepts.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        match self {
+            RequiredAuth::None => None,
+            RequiredAuth::Basic(credentials)
+            | RequiredAuth::BasicInLowerCase(credentials)
+            | RequiredAuth::BasicForBlobs(credentials)
+            | RequiredAuth::Bearer(credentials) => Some(credentials),
+        }
+    }
 }

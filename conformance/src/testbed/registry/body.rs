@@ -21,10 +21,13 @@ pub(super) type ResponseBody = BoxBody<Bytes, ConnectionClosed>;
 /// Number of chunks per second in which paced bodies are sent.
 const CHUNKS_PER_SECOND: u64 = 20;
 /// One chunk of an endless body.
-const FILLER: &[u8] = &[b' '; 64 * 1024];
-/// Pause between two chunks of an endless body: some 64 MB per second, so that a client without a
+const FILLER: &[u8] = &[b' '; 1024 * 1024];
+/// Pause between two chunks of an endless body: at most 1 GB per second, so that a client without a
 /// limit is detected quickly, and the machine stays responsive.
 const FILLER_PAUSE: Duration = Duration::from_millis(1);
+/// Length after which an endless body stalls, so that a client without a limit keeps the machine
+/// busy for a few seconds only.
+pub const ENDLESS_BYTES: u64 = (1 << 30) + (64 << 20);
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, ConnectionClosed>> + Send + Sync>>;
 
@@ -33,9 +36,8 @@ impl Body {
     pub fn content_length(&self) -> Option<u64> {
         match self {
             Body::Complete(bytes) | Body::Paced { bytes, .. } => Some(bytes.len() as u64),
-            Body::Stalled { total_bytes, .. } | Body::Truncated { total_bytes, .. } => {
-                Some(*total_bytes)
-            }
+            Body::Stalled { total_bytes, .. } => Some(*total_bytes),
+            Body::Truncated { total_bytes, .. } => *total_bytes,
             Body::Filler { bytes } => *bytes,
         }
     }
@@ -85,17 +87,17 @@ fn paced(
 }
 
 fn filler(bytes: Option<u64>) -> impl Stream<Item = Result<Bytes, ConnectionClosed>> + Send + Sync {
-    stream::unfold(bytes, |remaining| async move {
-        if remaining == Some(0) {
+    let total = bytes.unwrap_or(u64::MAX);
+    stream::unfold(0, move |sent| async move {
+        if sent >= total {
             return None;
         }
+        if sent >= ENDLESS_BYTES {
+            std::future::pending::<()>().await;
+        }
         tokio::time::sleep(FILLER_PAUSE).await;
-        let full = FILLER.len() as u64;
-        let chunk_bytes = remaining.map_or(full, |remaining| remaining.min(full));
+        let chunk_bytes = (FILLER.len() as u64).min(total - sent);
         let chunk = Bytes::from_static(FILLER).slice(..chunk_bytes as usize);
-        Some((
-            Ok(chunk),
-            remaining.map(|remaining| remaining - chunk_bytes),
-        ))
+        Some((Ok(chunk), sent + chunk_bytes))
     })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -12,7 +13,7 @@ use super::behavior::{Credentials, RequiredAuth};
 use super::body::{ConnectionClosed, ResponseBody};
 use super::repositories::Repositories;
 use super::request_log::{Endpoint, PresentedCredentials};
-use super::response::ResponsePlan;
+use super::response::{Body, ResponsePlan};
 use super::{request_log, response};
 
 /// The two listeners of the registry.
@@ -56,10 +57,22 @@ impl Handler {
                     response = response.header("content-length", length);
                 }
                 response
-                    .body(body.into_response_body())
+                    .body(self.counted(request, body))
                     .map_err(|_| ConnectionClosed)
             }
         }
+    }
+
+    /// Returns the body, whose bytes the log of the repository counts.
+    fn counted(&self, request: &Request<Incoming>, body: Body) -> ResponseBody {
+        let repositories = self.repositories.clone();
+        let (repository, _) = request_log::parse_target(request.uri());
+        let body = body.into_response_body().map_frame(move |frame| {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            repositories.count_sent(&repository, bytes);
+            frame
+        });
+        BodyExt::boxed(body)
     }
 
     fn plan(&self, request: &Request<Incoming>) -> ResponsePlan {
@@ -72,7 +85,7 @@ impl Handler {
             endpoint: endpoint.clone(),
             authorization: presented.redacted(),
         };
-        if self.listener == ListenerKind::RedirectTarget {
+        if self.listener == ListenerKind::RedirectTarget || request_log::is_moved(request.uri()) {
             self.repositories
                 .record_at_redirect_target(&repository, entry);
             return self.redirected_blob(&repository, &endpoint);
@@ -81,7 +94,7 @@ impl Handler {
         if endpoint == Endpoint::Token {
             return self.token(&repository, &presented);
         }
-        if !self.is_authorized(&repository, &presented) {
+        if !self.is_authorized(&repository, &endpoint, &presented) {
             return ResponsePlan::challenge(self.challenge());
         }
         if endpoint == Endpoint::Ping {
@@ -108,10 +121,20 @@ impl Handler {
         }
     }
 
-    fn is_authorized(&self, repository: &str, presented: &PresentedCredentials) -> bool {
+    fn is_authorized(
+        &self,
+        repository: &str,
+        endpoint: &Endpoint,
+        presented: &PresentedCredentials,
+    ) -> bool {
         match &self.auth {
             RequiredAuth::None => true,
-            RequiredAuth::Basic(credentials) => matches_basic(presented, credentials),
+            RequiredAuth::Basic(credentials) | RequiredAuth::BasicInLowerCase(credentials) => {
+                matches_basic(presented, credentials)
+            }
+            RequiredAuth::BasicForBlobs(credentials) => {
+                !matches!(endpoint, Endpoint::Blob(_)) || matches_basic(presented, credentials)
+            }
             RequiredAuth::Bearer(_) => match presented {
                 PresentedCredentials::Bearer(token) => *token == self.token_for(repository),
                 _ => false,
@@ -127,6 +150,7 @@ impl Handler {
                     self.authority
                 )
             }
+            RequiredAuth::BasicInLowerCase(_) => "basic realm=\"berth\"".to_owned(),
             _ => "Basic realm=\"berth\"".to_owned(),
         }
     }

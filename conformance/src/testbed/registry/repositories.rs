@@ -34,6 +34,8 @@ pub(super) struct Repository {
     log: Vec<LoggedRequest>,
     /// Requests that arrived at the target of a redirect.
     redirect_target_log: Vec<LoggedRequest>,
+    /// Bytes of all bodies that were sent.
+    sent_bytes: u64,
 }
 
 impl Repository {
@@ -72,10 +74,7 @@ impl Repositories {
         repository
             .manifests
             .insert(image.manifest.digest, image.manifest.bytes);
-        // `WrongManifestForDigest` serves the manifest of the decoy image. A host that accepts that
-        // manifest must find the config and the layer that it describes.
-        let decoy = Image::decoy();
-        for blob in [image.config, image.layer, decoy.config, decoy.layer] {
+        for blob in [image.config, image.layer] {
             repository.blobs.insert(blob.digest, blob.bytes);
         }
     }
@@ -112,6 +111,7 @@ impl Repositories {
             blobs: found.blobs.clone(),
             log: Vec::new(),
             redirect_target_log: Vec::new(),
+            sent_bytes: 0,
         }
     }
 
@@ -142,6 +142,24 @@ impl Repositories {
         }
         drop(repositories);
         self.arrival.notify_waiters();
+    }
+
+    /// Counts bytes of bodies that were sent.
+    pub fn count_sent(&self, repository: &str, bytes: u64) {
+        if let Some(found) = self.lock().get_mut(repository) {
+            found.sent_bytes = found.sent_bytes.saturating_add(bytes);
+        }
+    }
+
+    pub fn sent_bytes(&self, repository: &str) -> u64 {
+        self.lock()
+            .get(repository)
+            .map_or(0, |found| found.sent_bytes)
+    }
+
+    /// Returns the number of requests for all repositories that arrived at the registry itself.
+    pub fn request_count(&self) -> usize {
+        self.lock().values().map(|found| found.log.len()).sum()
     }
 
     pub fn log(&self, repository: &str) -> Vec<LoggedRequest> {

@@ -55,9 +55,17 @@ impl LoggedRequest {
     }
 }
 
+/// Prefix of the paths to which layers are redirected within the registry.
+pub(super) const MOVED: &str = "/moved";
+
+/// Returns whether a URI is the target of a redirect within the registry.
+pub(super) fn is_moved(uri: &Uri) -> bool {
+    uri.path().starts_with(MOVED)
+}
+
 /// Returns the repository (empty for `/v2/`) and the endpoint that a URI addresses.
 pub(super) fn parse_target(uri: &Uri) -> (String, Endpoint) {
-    let path = uri.path();
+    let path = uri.path().strip_prefix(MOVED).unwrap_or(uri.path());
     if path == "/token" {
         return (
             token_repository(uri.query().unwrap_or_default()),
@@ -188,7 +196,11 @@ mod tests {
         let manifest = Endpoint::Manifest("1.0".to_owned());
         assert_eq!(parse("/v2/a/b/manifests/1.0"), ("a/b".to_owned(), manifest));
         let blob = Endpoint::Blob("sha256:00".to_owned());
-        assert_eq!(parse("/v2/a/blobs/sha256:00"), ("a".to_owned(), blob));
+        assert_eq!(
+            parse("/v2/a/blobs/sha256:00"),
+            ("a".to_owned(), blob.clone())
+        );
+        assert_eq!(parse("/moved/v2/a/blobs/sha256:00"), ("a".to_owned(), blob));
         assert_eq!(
             parse("/token?service=s&scope=repository%3Aa%2Fb%3Apull"),
             ("a/b".to_owned(), Endpoint::Token)

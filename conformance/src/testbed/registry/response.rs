@@ -6,10 +6,10 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::artifact::{Content, Image, MANIFEST};
-use super::behavior::RepositoryBehavior;
+use super::artifact::{Content, MANIFEST};
+use super::behavior::{CutEnd, RepositoryBehavior};
 use super::repositories::Repository;
-use super::request_log::Endpoint;
+use super::request_log::{Endpoint, MOVED};
 
 /// The reaction to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +46,10 @@ pub(super) enum Body {
         part: Bytes,
         total_bytes: u64,
     },
-    /// Announces the total length, sends this part and closes the connection.
+    /// Announces the total length, if any, sends this part and closes the connection.
     Truncated {
         part: Bytes,
-        total_bytes: u64,
+        total_bytes: Option<u64>,
     },
     /// Spaces, so that no JSON parser fails early; endless if `bytes` is `None`.
     Filler {
@@ -139,7 +139,7 @@ pub(super) fn plan(
     }
     match endpoint {
         Endpoint::Manifest(reference) => match repository.manifest(reference) {
-            Some(content) => manifest(&repository.behavior, content, reference),
+            Some(content) => manifest(repository, content, reference),
             None => ResponsePlan::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
         },
         Endpoint::Blob(digest) => match repository.blob(digest) {
@@ -150,17 +150,19 @@ pub(super) fn plan(
     }
 }
 
-fn manifest(behavior: &RepositoryBehavior, content: Content, reference: &str) -> ResponsePlan {
+fn manifest(repository: &Repository, content: Content, reference: &str) -> ResponsePlan {
     let mut delay = Duration::ZERO;
     let mut media_type = MANIFEST;
     let mut content = content;
-    match behavior {
+    match &repository.behavior {
         RepositoryBehavior::Slow {
             before_manifest, ..
         } => delay = *before_manifest,
         RepositoryBehavior::HangOnManifest => return ResponsePlan::Hang,
-        RepositoryBehavior::WrongManifestForDigest if reference == content.digest => {
-            content.bytes = Image::decoy().manifest.bytes;
+        RepositoryBehavior::WrongManifestForDigest { served } if reference == content.digest => {
+            if let Some(other) = repository.manifest(served) {
+                content.bytes = other.bytes;
+            }
         }
         RepositoryBehavior::TextInsteadOfJson => {
             let page = "The registry is down for maintenance. Please try again later.\n";
@@ -168,6 +170,9 @@ fn manifest(behavior: &RepositoryBehavior, content: Content, reference: &str) ->
             return ResponsePlan::immediate(StatusCode::OK, headers, Body::Complete(page.into()));
         }
         RepositoryBehavior::WrongManifestType => media_type = "text/plain",
+        RepositoryBehavior::ManifestTypeWithParameter => {
+            media_type = "application/vnd.oci.image.manifest.v1+json; charset=utf-8";
+        }
         RepositoryBehavior::EndlessManifest => {
             let headers = manifest_headers(MANIFEST, &content.digest);
             return ResponsePlan::immediate(StatusCode::OK, headers, Body::Filler { bytes: None });
@@ -208,37 +213,49 @@ fn blob(
         },
         RepositoryBehavior::TruncateBlob => Body::Truncated {
             part: half,
-            total_bytes,
+            total_bytes: Some(total_bytes),
         },
-        RepositoryBehavior::WrongBlob => Body::Complete(corrupt(&content.bytes)),
+        RepositoryBehavior::CutBlob { missing_bytes, end } => {
+            cut(content.bytes, *missing_bytes, *end)
+        }
         RepositoryBehavior::EndlessBlob => Body::Filler { bytes: None },
         RepositoryBehavior::OversizeBlob { declared_bytes } => Body::Filler {
             bytes: Some(*declared_bytes),
         },
         RepositoryBehavior::RedirectBlob => {
-            let location = format!(
-                "http://{redirect_authority}/v2/{name}/blobs/{}",
-                content.digest
-            );
-            let headers = vec![("location", location)];
-            return ResponsePlan::immediate(
-                StatusCode::TEMPORARY_REDIRECT,
-                headers,
-                Body::Complete(Bytes::new()),
-            );
+            let path = format!("/v2/{name}/blobs/{}", content.digest);
+            return redirect(format!("http://{redirect_authority}{path}"));
+        }
+        RepositoryBehavior::RedirectBlobToPath => {
+            return redirect(format!("{MOVED}/v2/{name}/blobs/{}", content.digest));
         }
         _ => Body::Complete(content.bytes),
     };
     ResponsePlan::immediate(StatusCode::OK, headers, body)
 }
 
-/// Changes the last byte: the length and, for WebAssembly, the header stay valid.
-fn corrupt(bytes: &Bytes) -> Bytes {
-    let mut bytes = bytes.to_vec();
-    if let Some(last) = bytes.last_mut() {
-        *last ^= 0x01;
+fn redirect(location: String) -> ResponsePlan {
+    ResponsePlan::immediate(
+        StatusCode::TEMPORARY_REDIRECT,
+        vec![("location", location)],
+        Body::Complete(Bytes::new()),
+    )
+}
+
+fn cut(bytes: Bytes, missing_bytes: usize, end: CutEnd) -> Body {
+    let total_bytes = bytes.len() as u64;
+    let part = bytes.slice(..bytes.len().saturating_sub(missing_bytes));
+    match end {
+        CutEnd::Announced => Body::Truncated {
+            part,
+            total_bytes: Some(total_bytes),
+        },
+        CutEnd::Chunked => Body::Truncated {
+            part,
+            total_bytes: None,
+        },
+        CutEnd::Complete => Body::Complete(part),
     }
-    bytes.into()
 }
 
 fn json_headers() -> Vec<(&'static str, String)> {
