@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod checks;
+pub mod concurrency;
 pub mod context;
 pub mod eligibility;
 pub mod excerpt;

@@ -21,7 +21,7 @@ use crate::spec::requirements::{Level, Profile};
 use crate::testbed::secrets::Secrets;
 
 /// Version of the JSON form. Additions raise the minor version, other changes the major version.
-pub const SCHEMA_VERSION: &str = "3.0";
+pub const SCHEMA_VERSION: &str = "3.1";
 
 /// Report of a run. Secrets are redacted when it is built.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +43,8 @@ pub struct Report {
     pub exit_code: u8,
     /// Error that prevented the run.
     pub error: Option<String>,
+    /// Properties of the target that changed the course of the run.
+    pub notes: Vec<String>,
     /// Selected profiles.
     pub profiles: Vec<ProfileCounts>,
     /// Requirements of the selected profiles.

@@ -41,6 +41,8 @@ pub struct ExecutorOptions {
     pub seed: u64,
     /// Whether to record the traffic of passing checks as well.
     pub wire: bool,
+    /// Whether checks must not share a target.
+    pub isolated: bool,
 }
 
 /// Runs each check `options.repeat` times and returns one outcome per check, in the order of

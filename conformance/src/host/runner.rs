@@ -53,13 +53,15 @@ pub async fn run(
         facts,
         observer,
         wire: options.wire,
+        isolated: options.isolated,
         verdicts: Mutex::default(),
         active: Mutex::default(),
     };
     let launched = runner.launcher.target.launch().is_some();
     let check = |index: usize| checks.get(index).copied();
     let exclusive = |index: usize| {
-        !launched && check(index).is_some_and(|check| check.host == HostIsolation::Quiet)
+        let is_quiet = check(index).is_some_and(|check| check.host == HostIsolation::Quiet);
+        !launched && (options.isolated || is_quiet)
     };
     let metas: Vec<&'static CheckMeta> = checks.iter().map(|check| &check.meta).collect();
     let runner = &runner;
@@ -86,6 +88,8 @@ struct Runner<'r> {
     verdicts: Mutex<Vec<MonitorVerdict>>,
     /// Checks that are running; an interrupted run stops their workloads.
     active: Mutex<Vec<Arc<CheckContext>>>,
+    /// Whether checks must not share a host.
+    isolated: bool,
 }
 
 impl Runner<'_> {
@@ -108,10 +112,8 @@ impl Runner<'_> {
     }
 
     async fn run_on_host(&self, check: &'static Check, body: CheckBody) -> Outcome {
-        let own = match check.host {
-            HostIsolation::Shared => false,
-            HostIsolation::Own | HostIsolation::Quiet => self.launcher.target.launch().is_some(),
-        };
+        let may_share = check.host == HostIsolation::Shared && !self.isolated;
+        let own = !may_share && self.launcher.target.launch().is_some();
         if !own {
             return match self.shared.get().await {
                 Ok(host) => self.judge_on(check, body, host).await,

@@ -13,8 +13,9 @@ use super::check::Check;
 use super::eligibility::TargetFacts;
 use super::preflight::PreflightResult;
 use super::target::{Access, Launcher, RunningHost, Target};
-use super::{checks, eligibility, preflight, runner};
+use super::{checks, concurrency, eligibility, preflight, runner};
 use crate::check::executor::ExecutorOptions;
+use crate::check::isolation::HostIsolation;
 use crate::check::outcome::{Outcome, error_chain};
 use crate::check::run_options;
 use crate::check::run_options::RunOptions;
@@ -264,14 +265,21 @@ impl RunnableSuite for Suite {
         report.target.version = self.target.version.clone().or(preflight.version());
         let facts = TargetFacts::new(&self.target, &fixture.images, host.http_addr.is_some());
         let max_jobs = self.target.max_jobs.unwrap_or(usize::MAX);
+        let unanswered = if shares_host(selected) {
+            concurrency::unanswered_during_start(&fixture, &host).await
+        } else {
+            Vec::new()
+        };
+        let isolated = !unanswered.is_empty();
         let options = ExecutorOptions {
             jobs: self.options.jobs.min(max_jobs),
             own_targets: MAX_OWN_HOSTS.min(self.target.max_hosts.unwrap_or(usize::MAX)),
             repeat: self.options.repeat,
             seed: self.options.seed,
             wire: self.options.wire,
+            isolated,
         };
-        let outcomes = runner::run(
+        let mut outcomes = runner::run(
             selected,
             &facts,
             fixture.clone(),
@@ -283,11 +291,21 @@ impl RunnableSuite for Suite {
         )
         .await;
         drop(broker);
+        if isolated {
+            report.notes.push(concurrency::NOTE.to_owned());
+            outcomes.push(concurrency::outcome(&unanswered));
+        }
         report.environment.patience_ms = fixture.patience().as_secs_f64() * 1000.0;
         report.environment.timer_lateness_ms =
             fixture.clock.max_timer_lateness().as_secs_f64() * 1000.0;
         (outcomes, fixture.secrets.clone())
     }
+}
+
+/// Returns whether several checks run on the shared host.
+fn shares_host(checks: &[&'static Check]) -> bool {
+    let shared = |check: &&&'static Check| check.host == HostIsolation::Shared;
+    checks.iter().filter(shared).count() > 1
 }
 
 #[cfg(test)]

@@ -166,6 +166,7 @@ fn draft(
         verdict: Verdict::Error,
         exit_code: Verdict::Error.exit_code(),
         error: None,
+        notes: Vec::new(),
         profiles: Vec::new(),
         requirements: Vec::new(),
         checks: Vec::new(),

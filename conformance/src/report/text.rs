@@ -49,6 +49,14 @@ pub fn render(report: &Report, style: &Style) -> String {
             clean(error)
         );
     }
+    for note in &report.notes {
+        let _ = writeln!(
+            out,
+            "{} {}\n",
+            style.status(Status::Fail, "note"),
+            clean(note)
+        );
+    }
     if style.verbosity != Verbosity::Quiet {
         sections(&mut out, report, *style);
     }

@@ -175,6 +175,7 @@ impl RunnableSuite for Suite {
             repeat: self.options.repeat,
             seed: self.options.seed,
             wire: self.options.wire,
+            isolated: false,
         };
         let stop = runner::StopConditions {
             cancelled: &self.options.stop,

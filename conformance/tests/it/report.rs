@@ -153,6 +153,7 @@ fn sample(hostile: &str, secrets: &Secrets) -> Report {
         verdict,
         exit_code: verdict.exit_code(),
         error: None,
+        notes: Vec::new(),
         profiles: report::profile_counts(&statuses, &profiles),
         // A new requirement does not change the snapshots.
         requirements: statuses
