@@ -291,6 +291,11 @@ def test_places_by_constraints_then_by_load() -> None:
     baseline = berth.WitInterface(namespace="wasi", package="clocks", interfaces=["wall-clock"])
     assert place(Constraints(interfaces=(declared, http, baseline)), hosts, {"b": 9}) == Assignment("b")
     assert isinstance(place(Constraints(interfaces=(declared,), environment="test"), hosts, {}), Unschedulable)
+    batch = berth.WitInterface(namespace="wasi", package="keyvalue", interfaces=["store", "batch"])
+    assert isinstance(place(Constraints(interfaces=(batch,)), hosts, {}), Unschedulable)
+    package = berth.WitInterface(namespace="wasi", package="keyvalue")
+    whole = host_view("d", imports=[package])
+    assert place(Constraints(interfaces=(batch,)), [*hosts, whole], {}) == Assignment("d")
 
 
 @pytest.mark.parametrize(

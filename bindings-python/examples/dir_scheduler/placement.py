@@ -100,6 +100,8 @@ def offers(heartbeat: HostHeartbeat, declared: WitInterface) -> bool:
         if (interface.namespace, interface.package) == (declared.namespace, declared.package)
         and versions_compatible(interface.version, declared.version)
     ]
+    if any(not interface.interfaces for interface in offered):
+        return True  # An entry without names offers the whole package.
     names = {name for interface in offered for name in interface.interfaces}
     return bool(offered) and set(declared.interfaces) <= names
 

@@ -19,8 +19,18 @@ pub(in crate::core) struct SchedulingConstraints {
     pub host_id: Option<String>,
     /// Whether the workload needs an ingress.
     pub serves_http: bool,
-    /// Required packages with their versions; an empty version matches any.
-    pub packages: BTreeSet<(String, String)>,
+    /// The interfaces that the host has to offer.
+    pub interfaces: BTreeSet<DeclaredInterfaces>,
+}
+
+/// The interfaces of one package that a workload declares in one entry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::core) struct DeclaredInterfaces {
+    /// Namespace and name: `wasi:keyvalue`.
+    pub package: String,
+    /// An empty version matches any.
+    pub version: String,
+    pub names: BTreeSet<String>,
 }
 
 /// The environments in which a workload may run.
@@ -44,20 +54,21 @@ impl SchedulingConstraints {
             }
             (requested, _) => Environment::Only(requested.to_owned()),
         };
-        let packages = spec
+        let interfaces = spec
             .host_interfaces
             .iter()
             .filter(|requested| !is_baseline(requested));
-        let packages = packages.map(|requested| {
-            let package = format!("{}:{}", requested.namespace, requested.package);
-            (package, requested.version.clone())
+        let interfaces = interfaces.map(|requested| DeclaredInterfaces {
+            package: format!("{}:{}", requested.namespace, requested.package),
+            version: requested.version.clone(),
+            names: requested.interfaces.iter().cloned().collect(),
         });
         Self {
             selector: spec.host_selector.clone(),
             environment,
             host_id: Some(spec.host_id.clone()).filter(|id| !id.is_empty()),
             serves_http: spec.host_interfaces.iter().any(is_http_handler),
-            packages: packages.collect(),
+            interfaces: interfaces.collect(),
         }
     }
 }

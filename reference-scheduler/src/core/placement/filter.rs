@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use berth_proto::HostHeartbeat;
 use berth_sdk::scheduler::Health;
 use semver::Version;
 
-use super::constraints::{Environment, SchedulingConstraints};
+use super::constraints::{DeclaredInterfaces, Environment, SchedulingConstraints};
 use crate::core::fleet::{Fleet, Host, MAX_WORKLOADS_LABEL};
 
 /// A check of one constraint.
@@ -35,7 +36,7 @@ pub(in crate::core) enum FilterReason {
     Label(String),
     Environment,
     NoIngress,
-    MissingPackage(String),
+    MissingInterface(String),
     Full,
 }
 
@@ -50,7 +51,7 @@ impl fmt::Display for FilterReason {
             Self::Label(label) => return write!(f, "without the required label {label}"),
             Self::Environment => "in another environment",
             Self::NoIngress => "without an HTTP port",
-            Self::MissingPackage(package) => return write!(f, "without {package}"),
+            Self::MissingInterface(interface) => return write!(f, "without {interface}"),
             Self::Full => "full",
         })
     }
@@ -149,18 +150,42 @@ fn check_interfaces(
     if constraints.serves_http && heartbeat.http_port == 0 {
         return Some(FilterReason::NoIngress);
     }
-    let is_missing = |(package, version): &&(String, String)| {
-        let mut offered = heartbeat.imports.iter().chain(&heartbeat.exports);
-        !offered.any(|offer| {
+    constraints
+        .interfaces
+        .iter()
+        .find_map(|declared| missing_interface(declared, heartbeat))
+        .map(FilterReason::MissingInterface)
+}
+
+/// Returns the package, or the first of its interfaces, that the host does not offer.
+fn missing_interface(declared: &DeclaredInterfaces, heartbeat: &HostHeartbeat) -> Option<String> {
+    let DeclaredInterfaces {
+        package,
+        version,
+        names,
+    } = declared;
+    let offered: Vec<_> = heartbeat
+        .imports
+        .iter()
+        .chain(&heartbeat.exports)
+        .filter(|offer| {
             let same = package.split_once(':') == Some((&offer.namespace, &offer.package));
             same && is_compatible(version, &offer.version)
         })
+        .collect();
+    // An entry without names offers the whole package.
+    let is_offered = |name: &String| {
+        let mut offered = offered.iter();
+        offered.any(|offer| offer.interfaces.is_empty() || offer.interfaces.contains(name))
     };
-    let (package, version) = constraints.packages.iter().find(is_missing)?;
+    let missing = names.iter().find(|name| !is_offered(name));
+    if missing.is_none() && !offered.is_empty() {
+        return None;
+    }
+    let name = missing.filter(|_| !offered.is_empty());
+    let name = name.map(|name| format!("/{name}")).unwrap_or_default();
     let at = if version.is_empty() { "" } else { "@" };
-    Some(FilterReason::MissingPackage(format!(
-        "{package}{at}{version}"
-    )))
+    Some(format!("{package}{name}{at}{version}"))
 }
 
 fn check_capacity(_: &SchedulingConstraints, host: &Host, _: Duration) -> Option<FilterReason> {
@@ -197,6 +222,37 @@ fn is_compatible(declared: &str, offered: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interfaces_are_offered_by_name_or_as_a_whole_package() {
+        let entry = |package: &str, names: &[&str]| berth_proto::WitInterface {
+            namespace: "acme".into(),
+            package: package.into(),
+            interfaces: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..Default::default()
+        };
+        let heartbeat = HostHeartbeat {
+            imports: vec![entry("store", &["store"]), entry("whole", &[])],
+            exports: vec![entry("store", &["watch"])],
+            ..Default::default()
+        };
+        for (package, names, missing) in [
+            ("acme:store", &["store", "watch"][..], None),
+            ("acme:store", &["batch", "store"], Some("acme:store/batch")),
+            ("acme:whole", &["any"], None),
+            ("acme:queue", &["push"], Some("acme:queue")),
+            ("wasi:store", &["store"], Some("wasi:store")),
+            ("acme:store", &[], None),
+        ] {
+            let declared = DeclaredInterfaces {
+                package: package.into(),
+                version: String::new(),
+                names: names.iter().map(|name| (*name).to_owned()).collect(),
+            };
+            let found = missing_interface(&declared, &heartbeat);
+            assert_eq!(found.as_deref(), missing, "{package} {names:?}");
+        }
+    }
 
     #[test]
     fn compatibility_follows_semantic_versioning() {
