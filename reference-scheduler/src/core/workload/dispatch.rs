@@ -23,8 +23,12 @@ const RESEND_DELAY: Duration = Duration::from_millis(500);
 /// Maximum delay before a start that was not delivered is sent again.
 const RESEND_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// First delay before a start request that could not be built is built again, doubled up to 30 s.
+/// First delay before a start request that could not be built is built again, doubled each time.
 const REBUILD_DELAY: Duration = Duration::from_secs(1);
+
+/// Maximum delay before such a request is built again. SCHED-REF-002: a workload is started within
+/// `act` of the creation of the last object that it references.
+const REBUILD_DELAY_MAX: Duration = Duration::from_secs(3);
 
 /// Time beyond the start timeout in which a reply may still arrive.
 const REPLY_GRACE_PERIOD: Duration = Duration::from_secs(1);
@@ -275,7 +279,7 @@ impl Scheduler {
                 dispatch.record_not_delivered(now, RESEND_DELAY, RESEND_DELAY_MAX);
             }
             Outcome::InvalidRequest(reason) if is_latest => {
-                dispatch.record_not_delivered(now, REBUILD_DELAY, REBUILD_DELAY * 30);
+                dispatch.record_not_delivered(now, REBUILD_DELAY, REBUILD_DELAY_MAX);
                 let reported = record.config_error.replace(reason.clone());
                 if reported.as_ref() != Some(&reason) {
                     let (key, uid) = (record.key.clone(), record.uid.to_string());
@@ -325,6 +329,10 @@ impl Scheduler {
     /// Applies the state that the host has reported.
     fn apply_state(&mut self, workload_index: u32, state: WorkloadState, message: String) {
         let (now, timings) = (self.now, self.options.timings);
+        let message = match state {
+            WorkloadState::Stopping => "the host is stopping it without a request".to_owned(),
+            _ => message,
+        };
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
@@ -346,7 +354,9 @@ impl Scheduler {
                 dispatch.next_poll_at = now + timings.status_interval;
             }
             (WorkloadState::Completed, _) => record.phase = Phase::Completed,
-            (WorkloadState::Starting, _) => {
+            // SCHED-START-015: a workload that the host is stopping without a request may still
+            // run. It is replaced when the host no longer has it.
+            (WorkloadState::Starting | WorkloadState::Stopping, _) => {
                 if before != Phase::Accepted {
                     dispatch.accepted_at = now;
                 }
@@ -359,12 +369,6 @@ impl Scheduler {
             (WorkloadState::NotFound, _) => {
                 return self
                     .mark_failed_and_gone(workload_index, "the host no longer has it".to_owned());
-            }
-            (WorkloadState::Stopping, _) => {
-                return self.mark_failed(
-                    workload_index,
-                    "the host is stopping it without a request".to_owned(),
-                );
             }
             (WorkloadState::Error | WorkloadState::Unspecified, _) => {
                 return self.mark_failed(workload_index, message);
