@@ -231,6 +231,10 @@ fn mismatch(found: &Located, schema: &Value) -> Option<&'static str> {
             let fits = number
                 .as_i64()
                 .is_some_and(|number| !is_32_bit || i32::try_from(number).is_ok());
+            let is_unsigned = schema.get("minimum").and_then(Value::as_i64) == Some(0);
+            if is_unsigned && number.as_i64().is_some_and(i64::is_negative) {
+                return Some("a number that is not negative");
+            }
             (
                 fits,
                 if is_32_bit {
@@ -322,6 +326,10 @@ mod tests {
             (
                 "spec:\n  replicas: \"3\"\n",
                 "line 2, column 13: spec.replicas: a string, expected a whole number",
+            ),
+            (
+                "spec:\n  replicas: -1\n",
+                "line 2, column 13: spec.replicas: a number, expected a number that is not negative",
             ),
             (
                 "spec:\n  replicas: 3000000000\n",
