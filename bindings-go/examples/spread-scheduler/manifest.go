@@ -85,11 +85,20 @@ func (m manifest) desired(key objectKey) (desiredObject, error) {
 	if replicas < 0 {
 		return desiredObject{}, errors.New("spec.replicas is negative")
 	}
-	specJSON, err := json.Marshal(spec)
+	workload, err := spec.workload(key)
 	if err != nil {
 		return desiredObject{}, err
 	}
-	workload, err := spec.workload(key)
+	request, err := berth.Marshal(workload)
+	if err != nil {
+		return desiredObject{}, err
+	}
+	// The request and not the manifest is compared: a field that is set to its default changes nothing.
+	placement := workloadSpec{HostSelector: spec.HostSelector, HostID: spec.HostID, Environment: spec.Environment}
+	specJSON, err := json.Marshal(struct {
+		Placement workloadSpec
+		Request   json.RawMessage
+	}{placement, request})
 	return desiredObject{key, string(specJSON), workload, spec, replicas}, err
 }
 
