@@ -124,8 +124,8 @@ class Scheduler:
         failures, avoid = 0, ""
         workload_id, may_have_run = self._adopt_id(manifest.key), True
         while True:
-            if workload_id is None or not may_have_run:
-                workload_id, may_have_run = workload_id or str(uuid.uuid4()), False
+            if workload_id is None:
+                workload_id, may_have_run = str(uuid.uuid4()), False
                 await self._assign(manifest, avoid, workload_id)
             if "completed" in self._ids[workload_id]:
                 await self._hold(manifest, "Completed", self._ids[workload_id]["completed"], workload_id)
@@ -138,6 +138,7 @@ class Scheduler:
                 workload_id, ended = None, None
             except StartNotDeliveredError:
                 self._forget(workload_id)
+                workload_id = None
                 failures, avoid, ended = failures + 1, host_id, Ended(f"no responders for host {host_id}")
             else:
                 if ended is not None and ended.completed:
