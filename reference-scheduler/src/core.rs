@@ -216,6 +216,7 @@ impl Scheduler {
         let sets: Vec<u32> = self.sets.iter().map(|(index, _)| index).collect();
         for set in sets {
             self.count_set(set);
+            self.restore_fences(set);
         }
         self.begin_takeover();
     }

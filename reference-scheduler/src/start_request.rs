@@ -19,10 +19,7 @@ use crate::store::Secret;
 /// Prefixes of the annotations of kubectl and of this scheduler, which are not sent to hosts. The
 /// annotations of this scheduler change while a workload exists, which would change a repeated
 /// start.
-const PRIVATE_ANNOTATION_PREFIXES: [&str; 2] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "berth.dev/",
-];
+const PRIVATE_ANNOTATION_PREFIXES: [&str; 2] = ["kubectl.kubernetes.io/", "berth.dev/"];
 
 /// Configuration key of an HTTP interface with additional host names of the workload.
 const ALIASES_KEY: &str = "host-aliases";

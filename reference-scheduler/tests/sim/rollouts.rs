@@ -282,6 +282,29 @@ fn recreate_waits_for_fence_of_lost_host() {
 }
 
 #[test]
+fn fence_of_lost_host_survives_restart() {
+    let mut world = world(2);
+    world.apply(deployment_with("a", 2, "Recreate", spec("image:1")));
+    world
+        .run_until(s(10), |world| world.is_ready("a"))
+        .expect("ready");
+    world.run(s(30));
+    world.set_fault(0, super::host::HostFault::Dead);
+    let shown = world
+        .run_until(s(20), |world| !world.is_ready("a"))
+        .expect("shown");
+    world.restart_scheduler();
+    let took = world
+        .run_until(s(120), |world| world.running_ids().len() == 2)
+        .expect("replaced");
+    assert!(
+        (s(30)..s(50)).contains(&(shown + took)),
+        "{shown:?} {took:?}"
+    );
+    world.assert_invariants();
+}
+
+#[test]
 fn scaling_keeps_running_replicas_and_removes_from_fullest_hosts() {
     let mut world = world(3);
     world.apply(deployment("a", 3, "image:1"));

@@ -14,12 +14,36 @@ use crate::core::workload::Phase;
 use crate::core::{Scheduler, fleet};
 use crate::fault_injection::Breakage;
 
+/// Maximum number of restored fences of a set, because the counts come from the store.
+const MAX_RESTORED_FENCES: usize = 10_000;
+
 impl Scheduler {
     fn has_recreate_policy(&self, set_index: u32) -> bool {
         let deployment = self
             .deployment_index_of(set_index)
             .and_then(|index| self.deployments.get(index));
         deployment.is_some_and(|deployment| deployment.policy() == Some(DeployPolicy::Recreate))
+    }
+
+    /// Restores the fences of an earlier process. Its counts show that replicas under Recreate are
+    /// missing, and a host is lost: it may be the host of these replicas.
+    pub(in crate::core) fn restore_fences(&mut self, set_index: u32) {
+        let has_lost_host = self.fleet.iter().any(|(_, host)| host.is_lost());
+        if !has_lost_host || !self.has_recreate_policy(set_index) {
+            return;
+        }
+        let until = self.now + self.options.timings.fence;
+        let counts = self
+            .deployment_index_of(set_index)
+            .and_then(|index| self.deployments.get(index)?.cached.object.as_ref())
+            .and_then(|object| object.status.as_ref()?.replicas);
+        let missing = counts.map_or(0, |counts| counts.expected - counts.current);
+        let missing = usize::try_from(missing)
+            .unwrap_or(0)
+            .min(MAX_RESTORED_FENCES);
+        if let Some(set) = self.sets.get_mut(set_index) {
+            set.fences.extend(std::iter::repeat_n(until, missing));
+        }
     }
 
     /// Returns whether the deployment of a set has no other wanted set.
