@@ -102,6 +102,26 @@ func (m manifest) desired(key objectKey) (desiredObject, error) {
 	return desiredObject{key, string(specJSON), workload, spec, replicas}, err
 }
 
+// acceptedBefore returns the object whose replicas an earlier process has started.
+func acceptedBefore(key objectKey, previous []incarnation) (object desiredObject, found bool) {
+	for _, each := range previous {
+		if each.Replica.Object != key || !each.RetiredAt.IsZero() {
+			continue
+		}
+		var spec workloadSpec
+		if err := json.Unmarshal([]byte(each.Spec), &spec); err != nil {
+			continue
+		}
+		workload, err := spec.workload(key)
+		if err != nil {
+			continue
+		}
+		object = desiredObject{key, each.Spec, workload, spec, object.replicas + 1}
+		found = true
+	}
+	return object, found
+}
+
 // fits reports whether a host meets the placement constraints of the workload.
 func (s workloadSpec) fits(host berth.HostView) bool {
 	for label, value := range s.HostSelector {

@@ -123,16 +123,22 @@ func (s *scheduler) reconcile(ctx context.Context, previous []incarnation) {
 		slog.Error("cannot read manifests, keeping the previous ones", "error", err)
 		return
 	}
-	for key, problem := range invalid {
-		s.status.refuse(key, problem)
-	}
 	wanted := make(map[replica]bool)
+	for key := range invalid {
+		// The invalid version does not replace the version that an earlier process accepted.
+		if accepted, found := acceptedBefore(key, previous); found {
+			desired[key] = accepted
+		}
+	}
 	for key, object := range desired {
 		numbers := s.chooseReplicas(object, previous)
 		s.status.setReplicas(key, numbers)
 		for _, number := range numbers {
 			wanted[replica{key, number}] = true
 		}
+	}
+	for key, problem := range invalid {
+		s.status.refuse(key, problem)
 	}
 	for r, runner := range s.runners {
 		if _, isInvalid := invalid[r.Object]; isInvalid || wanted[r] && runner.desired.specJSON == desired[r.Object].specJSON {
