@@ -11,7 +11,7 @@ from allowlist import AllowLists, InvalidEntry
 from codec import Message
 from guest import DEFAULT_MEMORY_MIB, Grants
 from images import ALWAYS, IF_NOT_PRESENT, ImageStore
-from interfaces import OFFERS, Interface, covers, in_baseline
+from interfaces import OFFERS, Interface, compatible, covers, in_baseline
 from program import NotRunnable, Program, is_http_handler, parse_program
 from reference import InvalidReference, parse_reference
 from registry import Credentials, PullFailed
@@ -226,7 +226,10 @@ class Linker:
         declared = [item for item in self._declarations if routes.declares_handler(item)]
         for part in parts:
             interface = part.program.handler_interface()
-            is_declared = interface is not None and covers(declared, interface)
+            # Either name declares the handler; the export decides which release is served.
+            is_declared = interface is not None and any(
+                compatible(item.get("version", ""), interface.version) for item in declared
+            )
             if violates("any-http-declaration-routes"):
                 is_declared = interface is not None and bool(declared)
             if not is_declared:  # HOST-HTTP-012

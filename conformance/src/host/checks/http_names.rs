@@ -108,9 +108,11 @@ fn longest_name_below(base: &str) -> String {
     format!("{labels}.{base}")
 }
 
-/// Each declaration of the handler is a route, whatever the workload declares besides.
+/// Each declaration of the handler is a route, under either name of the handler, whatever the
+/// workload declares besides.
 async fn several_declarations(cx: &CheckContext) -> Flow {
-    let [one, two, three] = ["one", "two", "three"].map(|label| cx.http_host_name(label));
+    let [one, two, three, four] =
+        ["one", "two", "three", "four"].map(|label| cx.http_host_name(label));
     let workload = cx
         .workload()
         .component(Role::Hello)
@@ -119,11 +121,13 @@ async fn several_declarations(cx: &CheckContext) -> Flow {
         .interface("wasi", "http", &["outgoing-handler", "incoming-handler"])
         .interface_config("host", &two)
         .interface("wasi", "clocks", &["monotonic-clock"])
-        .http_host(&three);
+        .http_host(&three)
+        .interface("wasi", "http", &["handler"])
+        .interface_config("host", &four);
     cx.start_and_wait(&cx.id("a"), &workload).await?;
-    for name in [&one, &two, &three] {
+    for name in [&one, &two, &three, &four] {
         let response = cx.http_get(name, "/").await?;
-        let description = format!("status for {name}, of one of three declarations");
+        let description = format!("status for {name}, of one of four declarations");
         cx.claim(HOST_HTTP_001)
             .is(&description, response.status, 200);
     }
