@@ -174,8 +174,8 @@ impl RunOptions {
 
     /// Returns the reason why a check does not run, or `None` if it does.
     ///
-    /// `waits` is the time that the check waits by design. `target_makes_slow` is whether the check is
-    /// slow because of times that the target declares.
+    /// `waits` is the time that the check waits by design. `target_makes_slow` is whether the check
+    /// is slow because of times that the target declares.
     pub fn skip_reason(
         &self,
         check: &CheckMeta,

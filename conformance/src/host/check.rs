@@ -71,8 +71,8 @@ impl std::fmt::Debug for Check {
 ///              host: Shared, roles: [Idle], budget_s: 20, slow: false },
 /// ];
 /// ```
-/// `needs: [Tap, ..]`, `feature: ("name", refused_body)` and `waits_s: 31` may follow `roles`, in this
-/// order.
+/// `needs: [Tap, ..]`, `feature: ("name", refused_body)` and `waits_s: 31` may follow `roles`, in
+/// this order.
 macro_rules! check {
     (
         id: $id:literal, run: $run:path, covers: [$($covers:ident),+ $(,)?], host: $host:ident,

@@ -249,8 +249,8 @@ impl ScenarioContext {
 
 /// Waits for requests.
 impl ScenarioContext {
-    /// Waits until the status of an id has been requested after `from`. The first request may follow
-    /// later than `poll`, because `poll` is the time between two requests.
+    /// Waits until the status of an id has been requested after `from`. The first request may
+    /// follow later than `poll`, because `poll` is the time between two requests.
     pub async fn wait_for_status_request(&self, id: &str, from: std::time::Instant) -> Waited<()> {
         let within = self.timings().poll * 2;
         self.eventually(within, &format!("a status request for {id}"), || {

@@ -242,7 +242,7 @@ impl Worker {
         }
         self.manifests.objects = manifests;
         let is_unusable = self.scanner.is_root_missing();
-        // Whoever is told of a problem finds its Event.
+        // A reader of the problem finds its Event.
         for (path, reason) in self.problems.new_of_manifests(&problems) {
             let line = format!("{} Warning {path} Manifest: {reason}", write_context().now);
             self.append_event(&line);
