@@ -80,13 +80,12 @@ def _refuse_constant(text: str) -> str:
 
 
 def _check_tree(value: object, path: str, depth: int) -> None:
-    """Refuses deep nesting, duplicate keys and text that is not Unicode, in unknown fields as well."""
+    """Refuses deep nesting and duplicate keys, in unknown fields as well."""
     if depth > MAX_DEPTH:
         raise InvalidPayload("the payload is nested too deeply")
     if isinstance(value, _Object):
         seen: set[str] = set()
         for key, item in value:
-            _check_text(key, path)
             lenient = violates("duplicate-environment-key") and path.endswith(".environment")
             if key in seen and not lenient:  # HOST-JSON-017
                 raise InvalidPayload(f"{_join(path, key)}: the key appears twice")
@@ -95,8 +94,6 @@ def _check_tree(value: object, path: str, depth: int) -> None:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _check_tree(item, f"{path}[{index}]", depth + 1)
-    elif isinstance(value, str):
-        _check_text(value, path)
 
 
 def _check_text(text: str, path: str) -> None:
@@ -240,6 +237,8 @@ def _read_field(kind: str, value: object, path: str) -> Any:
         if violates("refusal-quotes-password") and path.endswith(".password"):
             raise InvalidPayload(f"{path}: {value} is not a string")
         raise InvalidPayload(f"{path}: {_kind(value)} is not a {'boolean' if kind == 'bool' else 'string'}")
+    if isinstance(value, str):
+        _check_text(value, path)
     return value
 
 
@@ -252,10 +251,12 @@ def _read_map(value: object, path: str) -> dict[str, str]:
         raise InvalidPayload(f"{path}: {_kind(value)} is not an object")
     coerces = violates("map-number-coerced") and path.endswith(".environment")
     for key, item in value:
+        _check_text(key, path)
         if coerces and (_is_integer(item) or isinstance(item, _NotInteger)):
             continue
         if not isinstance(item, str) or isinstance(item, _NotInteger):
             raise InvalidPayload(f"{path}.{key}: {_kind(item)} is not a string")
+        _check_text(item, f"{path}.{key}")
     return {key: str(item) for key, item in value}
 
 
