@@ -8,3 +8,4 @@ pub mod protobuf;
 pub mod response;
 pub mod timestamp;
 pub mod trace;
+pub mod vectors;

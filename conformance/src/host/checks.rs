@@ -32,6 +32,8 @@ pub mod status;
 pub mod stop;
 pub mod stop_guests;
 pub mod stop_starts;
+mod sweep;
+pub mod vectors;
 pub mod volumes;
 pub mod wire;
 pub mod workload_count;
@@ -43,6 +45,7 @@ use crate::check::meta::CheckMeta;
 pub const TABLES: &[&[Check]] = &[
     wire::CHECKS,
     json::CHECKS,
+    vectors::CHECKS,
     heartbeat::CHECKS,
     workload_count::CHECKS,
     start::CHECKS,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ const OWN_HOST_GRACE: Duration = Duration::from_millis(500);
 const SHARED_HOST_GRACE: Duration = Duration::from_secs(10);
 /// Timeout of a stop in the clean-up. A workload that remains ends with its host.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of concurrent stops in the clean-up of a check. Other checks share the host.
+const CLEAN_UP_STOPS_MAX: usize = 32;
 
 /// Runs the checks on `host`, which passed the preflight, and on further hosts.
 ///
@@ -208,7 +211,8 @@ impl Runner<'_> {
                 replies.next(CLEAN_UP_TIMEOUT).await;
             }
         });
-        futures_util::future::join_all(stops).await;
+        let stops = stream::iter(stops).buffer_unordered(CLEAN_UP_STOPS_MAX);
+        stops.for_each(|()| async {}).await;
     }
 
     fn add_verdicts(&self, verdicts: Vec<MonitorVerdict>) {

@@ -25,6 +25,7 @@ pub mod mutant;
 pub mod nats;
 pub mod script;
 pub mod service;
+mod unreadable;
 pub mod workload;
 
 use self::command::{CommandHandler, Reply};

@@ -2,6 +2,11 @@
 
 /// Decodes Base64. Returns `None` if the input is not Base64, or its content is not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
+    String::from_utf8(decode_bytes(text)?).ok()
+}
+
+/// Decodes Base64. Returns `None` if the input is not Base64.
+pub fn decode_bytes(text: &str) -> Option<Vec<u8>> {
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
     for byte in text
         .bytes()
@@ -23,7 +28,7 @@ pub fn decode(text: &str) -> Option<String> {
             bits &= (1 << count) - 1;
         }
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }
 
 /// Encodes text as Base64.

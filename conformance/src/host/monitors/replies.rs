@@ -78,8 +78,10 @@ impl Monitor for Replies {
             "workload.status" | "workload.stop"
         );
         if let (true, Some(id)) = (about_id, &request.id) {
-            // A host may refuse a longer id and omit it from the reply (HOST-WIRE-009).
-            let must_echo = !id.is_empty() && id.len() <= 256 && response.error_code != Some(413);
+            // A host may refuse a longer id and omit it from the reply (HOST-WIRE-009). It cannot
+            // read the id of a request that it cannot decode.
+            let has_read_id = !matches!(response.error_code, Some(400 | 413));
+            let must_echo = !id.is_empty() && id.len() <= 256 && has_read_id;
             if must_echo && has_state {
                 let held = response.id == *id;
                 findings.judge(

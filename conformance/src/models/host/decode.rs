@@ -3,6 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::mutant::Mutant;
+use super::unreadable::{UNREADABLE_NAME, replace_unreadable};
 use crate::spec::schema;
 use crate::spec::schema::{Field, Kind, Message};
 
@@ -28,8 +29,9 @@ impl Decoder {
         if self.is(Mutant::RequiresCompactJson) && payload.iter().any(u8::is_ascii_whitespace) {
             return Err("white space is not allowed".to_owned());
         }
-        let value: Value =
-            serde_json::from_slice(payload).map_err(|error| format!("not JSON: {error}"))?;
+        let text = std::str::from_utf8(payload).map_err(|error| format!("not text: {error}"))?;
+        let value: Value = serde_json::from_str(&replace_unreadable(text))
+            .map_err(|error| format!("not JSON: {error}"))?;
         let message = schema::message(message).ok_or("unknown message")?;
         self.message(message, value, message.name)
     }
@@ -143,9 +145,10 @@ impl Decoder {
             Value::String(text) if !self.is(Mutant::RejectsNumericStrings) => text.clone(),
             _ => return Err(format!("{path}: expected an integer")),
         };
-        let number: i128 = text
-            .parse()
-            .map_err(|_| format!("{path}: expected an integer"))?;
+        let number: i128 = Some(text)
+            .filter(|text| is_decimal(text))
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| format!("{path}: expected an integer"))?;
         if number < i128::from(min) || number > i128::from(max) {
             return Err(format!("{path}: out of range"));
         }
@@ -174,6 +177,9 @@ impl Decoder {
         let Value::Object(mut entries) = value else {
             return Err(format!("{path}: expected an object"));
         };
+        if entries.keys().any(|key| key.starts_with(UNREADABLE_NAME)) {
+            return Err(format!("{path}: expected text as each key"));
+        }
         entries.retain(|_, value| !value.is_null());
         if entries.values().all(Value::is_string) {
             Ok(Value::Object(entries))
@@ -181,4 +187,11 @@ impl Decoder {
             Err(format!("{path}: expected a string for each key"))
         }
     }
+}
+
+/// Returns whether the text is an integer as JSON writes it: no plus sign, no leading zero.
+fn is_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_canonical = digits == "0" || !digits.starts_with('0');
+    is_canonical && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
