@@ -36,6 +36,10 @@ mod sweep;
 pub mod vectors;
 pub mod volumes;
 pub mod wire;
+pub mod wire_ids;
+pub mod wire_refusals;
+pub mod wire_replies;
+pub mod wire_sizes;
 pub mod workload_count;
 
 use super::check::Check;
@@ -44,6 +48,10 @@ use crate::check::meta::CheckMeta;
 /// All tables. A table that is not listed here is not part of the suite.
 pub const TABLES: &[&[Check]] = &[
     wire::CHECKS,
+    wire_refusals::CHECKS,
+    wire_replies::CHECKS,
+    wire_ids::CHECKS,
+    wire_sizes::CHECKS,
     json::CHECKS,
     vectors::CHECKS,
     heartbeat::CHECKS,

@@ -5,12 +5,13 @@
 //! traffic.
 //!
 //! Frames without a matching rule are forwarded unchanged and in order, except that the tap removes
-//! `connect_urls` from the INFO of the bus, so that no client bypasses the tap.
+//! `connect_urls` from the INFO of the bus, so that no client bypasses the tap, and can announce a
+//! smaller maximum payload.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use berth_broker::PortReservation;
 use tokio::sync::broadcast;
@@ -61,6 +62,8 @@ struct Shared {
     rules: Arc<Rules>,
     faults: Faults,
     opened_connections: AtomicU64,
+    /// Maximum payload that replaces the one in the INFO of the bus; 0 to leave it.
+    announced_max_payload: AtomicUsize,
 }
 
 impl Tap {
@@ -79,6 +82,7 @@ impl Tap {
             rules: Arc::new(Rules::new()),
             faults: Faults::new(),
             opened_connections: AtomicU64::new(0),
+            announced_max_payload: AtomicUsize::new(0),
         });
         let stopped = CancellationToken::new();
         let run = proxy::run(
@@ -110,6 +114,14 @@ impl Tap {
     /// Activates a rule. If several rules match a message, the oldest rule applies.
     pub fn add_rule(&self, rule: Rule) -> RuleGuard {
         self.shared.rules.install(rule)
+    }
+
+    /// Replaces the maximum payload in the INFO of each later connection. The tap forwards longer
+    /// messages, so that a check can see them.
+    pub fn announce_max_payload(&self, bytes: usize) {
+        self.shared
+            .announced_max_payload
+            .store(bytes, Ordering::Relaxed);
     }
 
     /// Closes every connection and rejects new ones as `mode` says, until the guard is restored or

@@ -212,6 +212,31 @@ impl Bus {
         Ok(replies)
     }
 
+    /// Subscribes to a reply subject outside of the inboxes of this connection. On return, the
+    /// broker has the subscription.
+    ///
+    /// # Errors
+    /// Fails if the connection is lost.
+    pub async fn subscribe(&self, subject: &str) -> Result<Subscription, BusError> {
+        let subscription = Subscription::new(&self.client, subject).await?;
+        self.round_trip().await?;
+        Ok(subscription)
+    }
+
+    /// Sends a request with any reply subject.
+    ///
+    /// # Errors
+    /// Fails if the connection is lost.
+    pub async fn request_with_reply_subject(
+        &self,
+        subject: &str,
+        reply: &str,
+        payload: Bytes,
+    ) -> Result<(), BusError> {
+        self.send(subject, Some(reply), payload, &Headers::none())
+            .await
+    }
+
     /// Publishes without a reply subject, and returns when the broker has received the message.
     pub async fn publish(
         &self,

@@ -44,6 +44,8 @@ pub enum RepositoryBehavior {
     Unauthorized,
     /// Responds with 500.
     ServerError,
+    /// Responds with 503 and a page of 200 KB with characters of two bytes.
+    LongErrorPage,
     /// Closes the connection without a response.
     CloseConnection,
     /// Serves a page of text instead of the manifest.

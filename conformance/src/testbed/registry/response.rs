@@ -77,6 +77,14 @@ impl ResponsePlan {
         ResponsePlan::immediate(status, json_headers(), Body::Complete(body.into()))
     }
 
+    /// Creates a 503 response whose body exceeds any sensible length of a message.
+    fn long_error_page() -> ResponsePlan {
+        let headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
+        let page = "ü".repeat(100_000);
+        let body = Body::Complete(page.into());
+        ResponsePlan::immediate(StatusCode::SERVICE_UNAVAILABLE, headers, body)
+    }
+
     pub fn json(body: serde_json::Value) -> ResponsePlan {
         ResponsePlan::immediate(
             StatusCode::OK,
@@ -130,6 +138,7 @@ pub(super) fn plan(
         RepositoryBehavior::ServerError => {
             return ResponsePlan::error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN");
         }
+        RepositoryBehavior::LongErrorPage => return ResponsePlan::long_error_page(),
         RepositoryBehavior::CloseConnection => return ResponsePlan::CloseConnection,
         RepositoryBehavior::HangOnHead if *method == Method::HEAD => return ResponsePlan::Hang,
         _ => {}

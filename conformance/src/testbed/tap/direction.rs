@@ -21,8 +21,9 @@ pub(super) trait DirectionCodec: Send + 'static {
     /// Replaces the payload of a message by the result of `new_payload`. Other operations are
     /// returned unchanged.
     fn map_payload(op: Self::Op, new_payload: &dyn Fn(&Bytes) -> Bytes) -> Self::Op;
-    /// Removes from an operation the addresses through which the target could bypass the tap.
-    fn hide_other_servers(op: Self::Op) -> Self::Op;
+    /// Removes from an INFO the addresses through which the target could bypass the tap, and
+    /// replaces the maximum payload by `max_payload` unless that is 0.
+    fn rewrite_info(op: Self::Op, max_payload: usize) -> Self::Op;
 }
 
 /// Limits of the most permissive broker, in both directions, because the tap enforces no size
@@ -68,7 +69,7 @@ impl DirectionCodec for FromTarget {
         }
     }
 
-    fn hide_other_servers(op: ClientOp) -> ClientOp {
+    fn rewrite_info(op: ClientOp, _max_payload: usize) -> ClientOp {
         op
     }
 }
@@ -112,23 +113,32 @@ impl DirectionCodec for ToTarget {
         }
     }
 
-    fn hide_other_servers(op: ServerOp) -> ServerOp {
+    fn rewrite_info(op: ServerOp, max_payload: usize) -> ServerOp {
         match op {
-            ServerOp::Info(json) => ServerOp::Info(without_other_servers(json)),
+            ServerOp::Info(json) => ServerOp::Info(rewritten_info(json, max_payload)),
             other => other,
         }
     }
 }
 
-/// Removes from an INFO the addresses through which a client could bypass the tap.
-fn without_other_servers(json: Bytes) -> Bytes {
+/// Removes from an INFO the addresses through which a client could bypass the tap, and replaces the
+/// maximum payload by `max_payload` unless that is 0.
+fn rewritten_info(json: Bytes, max_payload: usize) -> Bytes {
     let Ok(mut info) = serde_json::from_slice::<serde_json::Value>(&json) else {
         return json;
     };
-    let fields = info.as_object_mut();
-    // An INFO without such addresses is forwarded byte for byte.
-    match fields.and_then(|fields| fields.shift_remove("connect_urls")) {
-        Some(_) => info.to_string().into(),
-        None => json,
+    let Some(fields) = info.as_object_mut() else {
+        return json;
+    };
+    let mut is_changed = fields.shift_remove("connect_urls").is_some();
+    if max_payload > 0 {
+        fields.insert("max_payload".to_owned(), max_payload.into());
+        is_changed = true;
+    }
+    // An INFO without a change is forwarded byte for byte.
+    if is_changed {
+        info.to_string().into()
+    } else {
+        json
     }
 }

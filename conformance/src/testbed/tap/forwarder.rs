@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -182,7 +183,8 @@ impl<D: DirectionCodec> Forwarder<D> {
             }
             decision
         });
-        let op = D::hide_other_servers(op);
+        let max_payload = self.shared.announced_max_payload.load(Ordering::Relaxed);
+        let op = D::rewrite_info(op, max_payload);
         let Some(Decision { action, rule }) = decision else {
             D::encode(&op, &mut self.output);
             return false;

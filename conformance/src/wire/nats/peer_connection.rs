@@ -63,9 +63,7 @@ impl PeerConnection {
     /// # Errors
     /// Fails if the connection is lost.
     pub async fn subscribe(&self, subject: &str) -> Result<Subscription, BusError> {
-        let subscriber = subscribe(&self.client, subject).await?;
-        self.client.flush().await.map_err(|_| BusError::Lost)?;
-        Ok(Subscription(subscriber))
+        Subscription::new(&self.client, subject).await
     }
 
     /// Publishes a message: on return, it is in the send buffer of the connection.
@@ -117,11 +115,20 @@ impl fmt::Debug for PeerConnection {
     }
 }
 
-/// Subscription on a [`PeerConnection`].
+/// Subscription to one subject.
 #[derive(Debug)]
 pub struct Subscription(async_nats::Subscriber);
 
 impl Subscription {
+    pub(super) async fn new(
+        client: &async_nats::Client,
+        subject: &str,
+    ) -> Result<Subscription, BusError> {
+        let subscriber = subscribe(client, subject).await?;
+        client.flush().await.map_err(|_| BusError::Lost)?;
+        Ok(Subscription(subscriber))
+    }
+
     /// Returns the next message, or `None` once the connection is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Delivery> {
         self.0.next().await.map(delivery)
