@@ -17,6 +17,8 @@ pub mod image_verification;
 pub mod images;
 pub mod imports;
 pub mod json;
+pub mod json_effects;
+pub mod json_replies;
 pub mod outages;
 pub mod resilience;
 pub mod resources;
@@ -54,6 +56,8 @@ pub const TABLES: &[&[Check]] = &[
     wire_sizes::CHECKS,
     json::CHECKS,
     vectors::CHECKS,
+    json_replies::CHECKS,
+    json_effects::CHECKS,
     heartbeat::CHECKS,
     workload_count::CHECKS,
     start::CHECKS,
