@@ -22,6 +22,7 @@ pub mod json_replies;
 pub mod outages;
 pub mod resilience;
 pub mod resources;
+pub mod security;
 pub mod service_components;
 pub mod service_restarts;
 pub mod services;
@@ -85,6 +86,7 @@ pub const TABLES: &[&[Check]] = &[
     imports::CHECKS,
     volumes::CHECKS,
     egress::CHECKS,
+    security::CHECKS,
     outages::CHECKS,
     resilience::CHECKS,
     shutdown::CHECKS,

@@ -1,21 +1,20 @@
-//! Credential checks: use of pull credentials, and their secrecy.
+//! Credential checks: use of pull credentials.
 
 use futures_util::future::try_join_all;
-use serde_json::Value;
 
 use super::image_support::{
     claim_becomes_running, claim_start_fails, credentials, idle_workload, private_registry,
 };
-use crate::check::outcome::{Blocked, Flow};
+use crate::check::outcome::Flow;
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
 use crate::testbed::registry::{Credentials, LoggedRequest, RepositoryBehavior, RequiredAuth};
-use crate::wire::response::{Response, State};
+use crate::wire::response::State;
 
-/// Checks of the sections `images` and `security` about credentials.
+/// Checks of the section `images` about credentials.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "images/pull-secret", run: pull_secret, covers: [HOST_IMG_015], host: Shared,
@@ -37,14 +36,6 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "images/bearer-token", run: bearer_token, covers: [HOST_IMG_018], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "security/replies", run: replies, covers: [HOST_SEC_001], host: Shared, roles: [Idle],
-        needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "security/log", run: log, covers: [HOST_SEC_002], host: Own, roles: [Idle],
-        needs: [Registry, Process], budget_s: 90, slow: false,
     },
 ];
 
@@ -218,58 +209,5 @@ async fn bearer_token(cx: &CheckContext) -> Flow {
         let image = format!("the {name} image behind a token server");
         claim_becomes_running(cx, HOST_IMG_018, &image, &cx.id(name), &workload).await?;
     }
-    Ok(())
-}
-
-/// Sends credentials in a start that succeeds, a start that fails and a malformed start; returns
-/// the password and all responses.
-async fn use_credentials(cx: &CheckContext) -> Result<(String, Vec<Response>), Blocked> {
-    let account = credentials(cx);
-    let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
-    let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
-    let valid = idle_workload(cx, &pushed).pull_secret(&account.user, &account.password);
-    let missing = pushed.reference.replace(":v1", ":v9");
-    let failing = idle_workload(cx, missing).pull_secret(&account.user, &account.password);
-    let malformed = valid.clone().field("poolSize", Value::Bool(true));
-    let mut responses = Vec::new();
-    for (name, workload) in [
-        ("valid", valid),
-        ("failing", failing),
-        ("malformed", malformed),
-    ] {
-        let id = cx.id(name);
-        responses.push(cx.start(&id, &workload).await?);
-        responses.push(cx.status(&id).await?);
-    }
-    responses.push(cx.heartbeat().await?);
-    Ok((account.password, responses))
-}
-
-/// No reply contains the pull password.
-async fn replies(cx: &CheckContext) -> Flow {
-    let (password, responses) = use_credentials(cx).await?;
-    for response in &responses {
-        let leaked = String::from_utf8_lossy(&response.raw).contains(&password);
-        let description = "no reply contains the pull password";
-        cx.claim(HOST_SEC_001)
-            .about(response)
-            .holds(description, !leaked, || {
-                "a reply contains the password".to_owned()
-            });
-    }
-    Ok(())
-}
-
-/// The log of the host does not contain the pull password.
-async fn log(cx: &CheckContext) -> Flow {
-    let (password, _) = use_credentials(cx).await?;
-    let log = cx.process()?.log();
-    let line = log.lines().find(|line| line.contains(&password));
-    let description = "the log does not contain the pull password";
-    cx.claim(HOST_SEC_002)
-        .holds(description, line.is_none(), || {
-            line.map(|line| line.replace(&password, "[the password]"))
-                .unwrap_or_default()
-        });
     Ok(())
 }

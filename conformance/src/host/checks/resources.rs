@@ -10,7 +10,7 @@ use crate::spec::requirements::*;
 use crate::spec::roles::Role;
 use crate::wire::response::State;
 
-/// Checks of the section `resources`, and one of the section `security`.
+/// Checks of the section `resources`.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "resources/memory-limit", run: memory_limit, covers: [HOST_RES_001], host: Shared,
@@ -36,10 +36,6 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "resources/config", run: config, covers: [HOST_RES_017], host: Shared,
         roles: [HttpConfig, Idle], needs: [Ingress, Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "security/values", run: values, covers: [HOST_SEC_003], host: Own, roles: [Idle],
-        needs: [Registry, Process], budget_s: 90, slow: false,
     },
 ];
 
@@ -357,37 +353,5 @@ async fn config(cx: &CheckContext) -> Flow {
         host_variable,
         "none".to_owned(),
     );
-    Ok(())
-}
-
-/// Neither replies nor the log contain values of `environment` or `config`.
-async fn values(cx: &CheckContext) -> Flow {
-    let secret = format!("value-{}-q9", cx.unique_name());
-    cx.add_secret(&secret);
-    let mut responses = Vec::new();
-    let good = cx.push(Role::Idle).reference;
-    for (label, image) in [("good", good.clone()), ("bad", good.replace(":v1", ":v9"))] {
-        let workload = cx
-            .workload()
-            .component(image)
-            .env("BERTH_SECRET", &secret)
-            .resource_field("config", json!({ "secret": secret }));
-        let id = cx.id(label);
-        responses.push(cx.start(&id, &workload).await?);
-        responses.push(cx.status(&id).await?);
-    }
-    responses.push(cx.heartbeat().await?);
-    let leak = responses
-        .iter()
-        .find(|response| String::from_utf8_lossy(&response.raw).contains(&secret));
-    cx.claim(HOST_SEC_003)
-        .holds("no reply contains the value", leak.is_none(), || {
-            "a reply contains the value".to_owned()
-        });
-    let logged = cx.process()?.log().contains(&secret);
-    cx.claim(HOST_SEC_003)
-        .holds("the log does not contain the value", !logged, || {
-            "the log contains the value".to_owned()
-        });
     Ok(())
 }
