@@ -64,7 +64,8 @@ pub(super) async fn claim_start_fails(
         };
         return Ok(cx.claim(requirement).met(failed));
     }
-    let failed = start.state == State::Error && start.error_code != Some(409);
+    // A code would mean that the request was refused.
+    let failed = start.state == State::Error && start.error_code.is_none();
     let held = cx
         .claim(requirement)
         .about(&start)

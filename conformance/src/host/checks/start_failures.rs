@@ -133,7 +133,9 @@ async fn failure_reported(cx: &CheckContext) -> Flow {
         || async {
             for (id, message) in &failures {
                 let status = cx.status(id).await?;
-                if status.message != *message || message.trim().is_empty() {
+                // A code means that the request was refused, and this one is answered.
+                let has_code = status.error_code.is_some();
+                if status.message != *message || message.trim().is_empty() || has_code {
                     return Err(format!("{status}, after the message {message:?}"));
                 }
                 status.in_state(State::Error)?;
