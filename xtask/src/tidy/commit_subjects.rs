@@ -6,7 +6,7 @@ use super::{Tree, Violation};
 const MAX_CHARS: usize = 72;
 
 /// Verbs with which the statement after `part: ` may begin.
-const VERBS: [&str; 129] = [
+const VERBS: [&str; 133] = [
     "accept",
     "add",
     "adopt",
@@ -58,6 +58,7 @@ const VERBS: [&str; 129] = [
     "generate",
     "guard",
     "handle",
+    "ignore",
     "implement",
     "improve",
     "install",
@@ -79,6 +80,7 @@ const VERBS: [&str; 129] = [
     "name",
     "parse",
     "pin",
+    "place",
     "prefer",
     "prevent",
     "print",
@@ -105,6 +107,7 @@ const VERBS: [&str; 129] = [
     "rewrite",
     "run",
     "schedule",
+    "see",
     "select",
     "separate",
     "serve",
@@ -135,6 +138,7 @@ const VERBS: [&str; 129] = [
     "validate",
     "verify",
     "wait",
+    "wrap",
     "write",
 ];
 
