@@ -9,6 +9,7 @@
 //! | [`simulated_host`] | a simulated host: its configuration and its scripted reactions |
 //! | [`behavior`] | behaviors of simulated hosts over time, for manual tests |
 //! | [`journal`] | the events of the hosts of one scenario, which are the evidence of its claims |
+//! | [`excerpt`] | the operations and events that the report of a failure shows |
 //! | [`intake`], [`manifest`] | the intakes `dir`, `exec` and `kube`, and the submitted objects |
 //! | [`target`], [`timings`] | the scheduler that is judged, and its time limits |
 //! | [`environment`] | the broker, the scheduler, and hosts that belong to no running scenario |
@@ -25,6 +26,7 @@ pub mod behavior;
 pub mod checks;
 pub mod context;
 pub mod environment;
+pub mod excerpt;
 pub mod intake;
 pub mod journal;
 pub mod manifest;

@@ -1,4 +1,4 @@
-//! `host` and `doctor`: judge a host, or verify that its environment works.
+//! `host` and `doctor`: judge a host, or verify that the environment of a target works.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -91,6 +91,10 @@ pub async fn run(arguments: HostArgs) -> u8 {
 
 /// Runs `doctor`.
 pub async fn doctor(arguments: DoctorArgs) -> u8 {
+    let file = arguments.target.target.as_deref();
+    if let Some(scheduler) = file.and_then(super::scheduler::target_in) {
+        return super::scheduler::doctor(scheduler, arguments.target.broker).await;
+    }
     let target = match run_args::select_target(&arguments.target) {
         Ok(target) => target,
         Err(code) => return code,

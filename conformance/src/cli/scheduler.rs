@@ -1,12 +1,15 @@
-//! `scheduler`: judge a scheduler.
+//! `scheduler`: judge a scheduler, or verify that its environment works.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::run_args::{self, RunArgs, TargetSelection};
+use super::{EXIT_ERROR, EXIT_USAGE, fail, fail_with, print};
 use crate::check::side::Side;
 use crate::check::target_file::TargetFileError;
+use crate::report::run::RunnableSuite as _;
+use crate::report::text;
 use crate::scheduler::target::{Access, IntakeConfig, KubernetesConfig, Target};
 use crate::scheduler::{Suite, target};
 use crate::testbed::broker::BrokerChoice;
@@ -54,6 +57,34 @@ pub struct TargetArgs {
 /// Runs `scheduler`.
 pub async fn run(arguments: SchedulerArgs) -> u8 {
     run_args::run(&arguments.run, &arguments.target).await
+}
+
+/// Returns the target of a file that is a target file of a scheduler, and not of a host.
+pub fn target_in(path: &Path) -> Option<Target> {
+    let is_host = crate::host::target::file::load(path).is_ok();
+    if is_host {
+        return None;
+    }
+    target::file::load(path).ok()
+}
+
+/// Runs `doctor` for a scheduler.
+pub async fn doctor(target: Target, broker: BrokerChoice) -> u8 {
+    let mut suite = Suite::new(target);
+    suite.options.broker = broker;
+    if let Err(error) = suite.validate() {
+        return fail(&error, EXIT_USAGE);
+    }
+    match suite.diagnose().await {
+        Err(error) => fail_with(&error, EXIT_ERROR),
+        Ok(lines) => {
+            let lines = lines
+                .iter()
+                .map(|line| format!("✓ {}\n", text::clean(line)));
+            print(&lines.collect::<String>());
+            0
+        }
+    }
 }
 
 impl TargetArgs {

@@ -1,15 +1,23 @@
 //! Scenarios by section, in the order in which reports list them.
 
+pub mod artifacts;
 pub mod continuity;
 pub mod encoding;
 pub mod host_failure;
+pub mod intake;
 pub mod kube;
 pub mod manifests;
+pub mod object_status;
 pub mod placement;
+pub mod recreate;
 pub mod references;
 pub mod registration;
+pub mod replica_changes;
+pub mod replica_choice;
 pub mod replicas;
 pub mod rollout;
+pub mod rollout_blocked;
+pub mod slow_start;
 pub mod start;
 pub mod status;
 pub mod stop;
@@ -22,17 +30,25 @@ use crate::check::meta::CheckMeta;
 pub const TABLES: &[&[Scenario]] = &[
     encoding::SCENARIOS,
     wire::SCENARIOS,
+    intake::SCENARIOS,
     registration::SCENARIOS,
     host_failure::SCENARIOS,
     start::SCENARIOS,
+    slow_start::SCENARIOS,
     status::SCENARIOS,
     stop::SCENARIOS,
     placement::SCENARIOS,
     continuity::SCENARIOS,
     replicas::SCENARIOS,
+    replica_choice::SCENARIOS,
+    replica_changes::SCENARIOS,
     rollout::SCENARIOS,
+    rollout_blocked::SCENARIOS,
+    recreate::SCENARIOS,
     references::SCENARIOS,
     manifests::SCENARIOS,
+    artifacts::SCENARIOS,
+    object_status::SCENARIOS,
     kube::SCENARIOS,
 ];
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::environment::Environment;
+use super::excerpt::Submission;
 use super::journal::Journal;
 use super::manifest::{Key, Manifest, NAMESPACE};
 use super::simulated_host::{HostConfig, SimulatedHost};
@@ -27,6 +28,11 @@ use crate::spec::requirements::{Requirement, SCHED_REG_001};
 use crate::testbed::tap::{Direction, Mark};
 use crate::wire::nats::heartbeat_subject;
 
+/// Maximum wait for the delivery of commands that a killed scheduler has sent.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
+/// Maximum number of recorded operations at the intake. A scenario has fewer than a hundred.
+const MAX_SUBMISSIONS: usize = 1_000;
+
 /// Context of one run of one scenario.
 ///
 /// Its host group, names and images are unique, so that scenarios can share a scheduler.
@@ -41,6 +47,8 @@ pub struct ScenarioContext {
     check_run: CheckRun,
     journal: Journal,
     objects: Mutex<Vec<Key>>,
+    /// Operations at the intake, for the report of a failure.
+    submissions: Mutex<Vec<Submission>>,
     /// Position in the record of the tap at the start of the scenario.
     mark: Mark,
     /// Time at which the newest host started.
@@ -63,6 +71,7 @@ impl ScenarioContext {
             journal: Journal::default(),
             hosts: Mutex::default(),
             objects: Mutex::default(),
+            submissions: Mutex::default(),
             last_host_started_at: Mutex::default(),
         }
     }
@@ -198,6 +207,7 @@ impl ScenarioContext {
     /// The intake refuses the object; the error is the text of the refusal.
     pub async fn try_submit(&self, manifest: &Manifest) -> Result<(), String> {
         self.delete_at_clean_up(manifest.key());
+        self.record(manifest.key(), Some(manifest.json().clone()));
         let applied = self.scheduler().intake.apply(manifest).await;
         applied.map_err(|error| crate::check::outcome::error_chain(&error))
     }
@@ -207,6 +217,7 @@ impl ScenarioContext {
     /// # Errors
     /// The intake fails.
     pub async fn delete(&self, manifest: &Manifest) -> Result<(), Blocked> {
+        self.record(manifest.key(), None);
         let deleted = self.scheduler().intake.delete(&manifest.key()).await;
         deleted.map_err(|error| Blocked::harness_error("cannot delete the object", &error))
     }
@@ -225,6 +236,32 @@ impl ScenarioContext {
     /// Own`.
     pub fn scheduler(&self) -> &RunningScheduler {
         &self.environment.scheduler
+    }
+
+    /// Kills the process of the scheduler, and waits until the hosts have received every command
+    /// that it had sent. Otherwise the next process could see a host reply NOT_FOUND for an id
+    /// whose start arrives later.
+    pub async fn kill_scheduler(&self) {
+        self.scheduler().kill().await;
+        let delivered = self.eventually(DELIVERED_WITHIN, "all commands are delivered", || {
+            let undelivered = self.undelivered_ids();
+            std::future::ready(if undelivered.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{undelivered:?} are not"))
+            })
+        });
+        // A command to a host that is disconnected is never delivered.
+        let _ = delivered.await;
+    }
+
+    /// Launches the scheduler again.
+    ///
+    /// # Errors
+    /// The command cannot be executed.
+    pub fn launch_scheduler(&self) -> Result<(), Blocked> {
+        let launched = self.scheduler().launch();
+        launched.map_err(|error| Blocked::harness_error("cannot launch the scheduler", &error))
     }
 
     /// Registers a value that must not appear in any output.
@@ -326,6 +363,25 @@ impl ScenarioContext {
         if !objects.contains(&key) {
             objects.push(key);
         }
+    }
+
+    fn record(&self, key: Key, object: Option<Value>) {
+        let at = Instant::now();
+        let mut submissions = self.lock_submissions();
+        if submissions.len() < MAX_SUBMISSIONS {
+            submissions.push(Submission { at, key, object });
+        }
+    }
+
+    /// Returns the operations of the scenario at the intake.
+    pub fn submissions(&self) -> Vec<Submission> {
+        self.lock_submissions().clone()
+    }
+
+    fn lock_submissions(&self) -> MutexGuard<'_, Vec<Submission>> {
+        self.submissions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_hosts(&self) -> MutexGuard<'_, Vec<SimulatedHost>> {

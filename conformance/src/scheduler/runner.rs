@@ -1,16 +1,15 @@
 //! Runs the selected scenarios: most of them concurrently on the shared scheduler, some on their
 //! own scheduler.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::context::ScenarioContext;
 use super::environment::{Environment, EnvironmentConfig};
-use super::journal::{Entry, EventKind};
+use super::excerpt::{lines, shorten};
 use super::monitors::Monitors;
 use super::scenario::{CHILDREN, Need, Scenario};
 use super::target::{IntakeConfig, Target};
@@ -18,9 +17,8 @@ use crate::check::conclusion::log_tail;
 use crate::check::executor::{ExecutorOptions, Observer, run_all, run_body};
 use crate::check::isolation::SchedulerIsolation;
 use crate::check::meta::CheckMeta;
-use crate::check::outcome::{Blocked, Outcome, Status, WireLine, error_chain};
+use crate::check::outcome::{Blocked, Outcome, Status, error_chain};
 use crate::spec::requirements::Requirement;
-use crate::wire::response::shortened;
 
 /// Time for which the runner waits for the exit of a scenario's own scheduler before it kills that
 /// scheduler.
@@ -28,12 +26,8 @@ const OWN_GRACE: Duration = Duration::from_millis(500);
 /// Time for which the runner waits for the exit of the shared scheduler, at the end of the run,
 /// before it kills that scheduler.
 const SHARED_GRACE: Duration = Duration::from_secs(5);
-/// Maximum number of host events in the excerpt for one failure.
-const WIRE_LINES: usize = 14;
-/// Maximum number of host events in the traffic of a passing scenario.
+/// Maximum number of lines in the traffic of a passing scenario.
 const MAX_WIRE_LINES: usize = 200;
-/// Maximum length of a payload in an excerpt, in characters.
-const PAYLOAD_CHARS: usize = 160;
 
 /// Conditions that end a run early.
 #[derive(Clone, Copy, Debug)]
@@ -173,15 +167,13 @@ impl Runner<'_> {
         let check_run: &crate::check::check_run::CheckRun = (*cx).as_ref();
         let evidence = || check_run.evidence().clone();
         let mut outcome = run_body(&scenario.meta, body, evidence, || check_run.stalled()).await;
+        let entries = cx.journal().entries();
+        let lines = lines(&entries, &cx.submissions(), cx.started_at());
         if !outcome.violations.is_empty() || outcome.status != Status::Pass {
-            outcome.wire = excerpt(&cx.journal().entries(), cx.started_at());
+            outcome.wire = shorten(lines);
             outcome.log = environment.scheduler.log().map(|log| log_tail(&log));
         } else if self.wire {
-            let entries = cx.journal().entries();
-            let lines = entries
-                .iter()
-                .filter_map(|entry| line(entry, cx.started_at()));
-            outcome.wire = lines.take(MAX_WIRE_LINES).collect();
+            outcome.wire = lines.into_iter().take(MAX_WIRE_LINES).collect();
         }
         cx.clean_up().await;
         outcome
@@ -230,70 +222,4 @@ fn not_testable_reason(scenario: &Scenario, target: &Target) -> Option<String> {
         .feature
         .filter(|name| feature(name) == Some(false))?;
     Some(format!("`{absent}` is declared absent"))
-}
-
-/// Returns the last events of the hosts as lines for the report of a failure, without status
-/// requests and their replies, which are by far the most frequent events.
-fn excerpt(entries: &[Entry], started_at: Instant) -> Vec<WireLine> {
-    let status_inboxes: BTreeSet<&str> = entries
-        .iter()
-        .filter_map(|entry| entry.command("workload.status")?.reply.as_deref())
-        .collect();
-    let is_status_reply = |entry: &&Entry| match &entry.kind {
-        EventKind::Replied(inbox, _) => status_inboxes.contains(&**inbox),
-        _ => false,
-    };
-    let lines: Vec<WireLine> = entries
-        .iter()
-        .filter(|entry| !is_status_reply(entry))
-        .filter_map(|entry| line(entry, started_at))
-        .collect();
-    let skip = lines.len().saturating_sub(WIRE_LINES);
-    lines.into_iter().skip(skip).collect()
-}
-
-fn line(entry: &Entry, started_at: Instant) -> Option<WireLine> {
-    let (direction, description, payload) = match &entry.kind {
-        EventKind::ReceivedCommand(received) if received.command == "workload.status" => {
-            return None;
-        }
-        EventKind::ReceivedCommand(received) => (
-            "sched → host",
-            format!("{} {}", entry.host, received.command),
-            String::from_utf8_lossy(&received.payload).into_owned(),
-        ),
-        EventKind::Replied(_, payload) => (
-            "host → sched",
-            format!("{} reply", entry.host),
-            String::from_utf8_lossy(payload).into_owned(),
-        ),
-        EventKind::Connected => (
-            "host ⇄ bus",
-            format!("{} connected", entry.host),
-            entry.host_id.clone(),
-        ),
-        EventKind::Disconnected => (
-            "host ⇄ bus",
-            format!("{} disconnected", entry.host),
-            String::new(),
-        ),
-        EventKind::Frozen => (
-            "host ⇄ bus",
-            format!("{} frozen", entry.host),
-            String::new(),
-        ),
-        EventKind::Resumed => (
-            "host ⇄ bus",
-            format!("{} resumed", entry.host),
-            String::new(),
-        ),
-        EventKind::WorkloadRunning(_) | EventKind::WorkloadEnded(_) => return None,
-    };
-    Some(WireLine {
-        at_ms: entry.at.saturating_duration_since(started_at).as_secs_f64() * 1000.0,
-        direction,
-        kind: description,
-        payload: shortened(&payload, PAYLOAD_CHARS),
-        culprit: false,
-    })
 }

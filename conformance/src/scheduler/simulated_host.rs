@@ -136,6 +136,11 @@ impl SimulatedHost {
         self.0.state().script.add(rule);
     }
 
+    /// Sets the duration of each start. The host reports STARTING during a start.
+    pub fn set_start_duration(&self, duration: Duration) {
+        self.0.state().config.start_duration = duration;
+    }
+
     /// Removes all rules.
     pub fn clear_rules(&self) {
         self.0.state().script.clear();

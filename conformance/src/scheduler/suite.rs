@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use super::environment::{Environment, EnvironmentConfig};
 use super::scenario::Scenario;
@@ -11,6 +12,7 @@ use crate::check::executor::ExecutorOptions;
 use crate::check::outcome::{Outcome, error_chain};
 use crate::check::run_options;
 use crate::check::run_options::{RunOptions, UsageError};
+use crate::check::wait::seconds;
 use crate::report::run::{RunnableSuite, run};
 use crate::report::{Report, TargetInfo};
 use crate::spec::requirements::{Profile, Requirement};
@@ -23,6 +25,8 @@ use crate::testbed::secrets::Secrets;
 pub const JOBS: usize = 24;
 /// Maximum number of scenarios with their own scheduler that run at a time.
 const MAX_OWN_SCHEDULERS: usize = 6;
+/// Time for the scheduler to exit after a diagnosis.
+const DIAGNOSIS_GRACE: Duration = Duration::from_secs(5);
 
 /// A configured suite.
 #[derive(Clone)]
@@ -62,14 +66,35 @@ impl Suite {
     async fn set_up(&self, config: &EnvironmentConfig) -> Result<Environment, String> {
         let environment = config.start_shared().await;
         let environment = environment.map_err(|error: LaunchError| error_chain(&error))?;
-        let ready_within = self
-            .target
-            .launch()
-            .map_or(READY_WITHIN, |launch| launch.ready_within);
         if self.preflight {
-            preflight::run_canary(&environment, ready_within).await?;
+            self.run_canary(&environment).await?;
         }
         Ok(environment)
+    }
+
+    async fn run_canary(&self, environment: &Environment) -> Result<Duration, String> {
+        let launch = self.target.launch();
+        let ready_within = launch.map_or(READY_WITHIN, |launch| launch.ready_within);
+        preflight::run_canary(environment, ready_within).await
+    }
+
+    /// Verifies that the broker and the scheduler work: a canary workload must run. Returns what
+    /// was found, line by line.
+    ///
+    /// # Errors
+    /// The broker or the scheduler does not start, or the canary does not run in time.
+    pub async fn diagnose(&self) -> Result<Vec<String>, String> {
+        let environment = self.config().start_own().await;
+        let environment = environment.map_err(|error: LaunchError| error_chain(&error))?;
+        let canary = self.run_canary(&environment).await;
+        let broker = format!("broker {}", environment.scheduler.bus.broker.name);
+        environment.shut_down(DIAGNOSIS_GRACE).await;
+        let took = seconds(canary?);
+        let scheduler = format!(
+            "scheduler {}: a submitted workload ran on a simulated host after {took}",
+            self.target.name
+        );
+        Ok(vec![broker, scheduler])
     }
 
     /// Runs the suite and returns its report.

@@ -98,6 +98,12 @@ impl Timings {
         Ok(timings)
     }
 
+    /// Maximum time from an operation at the intake to the status that shows its effect: the
+    /// scheduler learns of the operation within `act`.
+    pub fn show_after_act(&self) -> Duration {
+        self.act + self.show
+    }
+
     /// Heartbeat interval of simulated hosts: a fifth of `silence`, but at least 1 s, and not
     /// longer than that of real hosts.
     pub fn heartbeat_interval(&self) -> Duration {

@@ -358,6 +358,8 @@ pub static ALL: &[&Requirement] = &[
 
 /// All requirements for schedulers, in the order of the index.
 pub static SCHEDULER: &[&Requirement] = &[
+    &SCHED_INTAKE_001,
+    &SCHED_INTAKE_002,
     &SCHED_ENC_001,
     &SCHED_ENC_002,
     &SCHED_ENC_003,
@@ -412,6 +414,7 @@ pub static SCHEDULER: &[&Requirement] = &[
     &SCHED_START_016,
     &SCHED_START_017,
     &SCHED_START_018,
+    &SCHED_START_019,
     &SCHED_STATUS_001,
     &SCHED_STATUS_002,
     &SCHED_STATUS_003,
@@ -459,6 +462,7 @@ pub static SCHEDULER: &[&Requirement] = &[
     &SCHED_CONT_013,
     &SCHED_CONT_014,
     &SCHED_CONT_015,
+    &SCHED_CONT_016,
     &SCHED_SCALE_001,
     &SCHED_SCALE_002,
     &SCHED_SCALE_003,
@@ -2850,6 +2854,32 @@ pub static HOST_EXT_003: Requirement = Requirement {
     excluded: None,
 };
 
+/// When a scheduler refuses a submission, it MUST report the refusal to the user, immediately or through *observe*.
+pub static SCHED_INTAKE_001: Requirement = Requirement {
+    id: "SCHED-INTAKE-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "When a scheduler refuses a submission, it MUST report the refusal to the user, immediately or through *observe*.",
+    why: "A user whose change has no effect has to learn why.",
+    origin: "design",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("hides-refusals")),
+    excluded: None,
+};
+
+/// A refused submission MUST NOT change an existing object.
+pub static SCHED_INTAKE_002: Requirement = Requirement {
+    id: "SCHED-INTAKE-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A refused submission MUST NOT change an existing object.",
+    why: "A typing error must not stop a workload.",
+    origin: "design",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("refusal-deletes-object")),
+    excluded: None,
+};
+
 /// A scheduler MUST write only fields that are defined in the schema, at every level of a request.
 pub static SCHED_ENC_001: Requirement = Requirement {
     id: "SCHED-ENC-001",
@@ -3552,6 +3582,19 @@ pub static SCHED_START_018: Requirement = Requirement {
     excluded: None,
 };
 
+/// A scheduler SHOULD wait at least two minutes for a workload that its host reports as STARTING before it abandons the start.
+pub static SCHED_START_019: Requirement = Requirement {
+    id: "SCHED-START-019",
+    level: Level::Should,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler SHOULD wait at least two minutes for a workload that its host reports as STARTING before it abandons the start.",
+    why: "A large image takes minutes, and a second pull begins from zero.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("abandons-slow-starts")),
+    excluded: None,
+};
+
 /// A scheduler MUST request the status of each id that it considers running at least once every `poll`.
 pub static SCHED_STATUS_001: Requirement = Requirement {
     id: "SCHED-STATUS-001",
@@ -4046,12 +4089,12 @@ pub static SCHED_CONT_006: Requirement = Requirement {
     excluded: None,
 };
 
-/// If a host does not come back after a broker outage, a scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of the broker's return.
+/// If a host does not come back after a broker outage, a scheduler MUST start the workloads that ran on that host on other hosts within 10 s + `silence` + `act` of the broker's return.
 pub static SCHED_CONT_007: Requirement = Requirement {
     id: "SCHED-CONT-007",
     level: Level::Must,
     profile: Profile::Continuity,
-    sentence: "If a host does not come back after a broker outage, a scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of the broker's return.",
+    sentence: "If a host does not come back after a broker outage, a scheduler MUST start the workloads that ran on that host on other hosts within 10 s + `silence` + `act` of the broker's return.",
     why: "Some hosts do fail during an outage.",
     origin: "design",
     page: "continuity.md",
@@ -4111,12 +4154,12 @@ pub static SCHED_CONT_011: Requirement = Requirement {
     excluded: None,
 };
 
-/// If a host disappears while the scheduler is down, the scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of coming back.
+/// If a host disappears while the scheduler is down, the scheduler MUST start the workloads that ran on that host on other hosts within 10 s + `silence` + `act` of coming back.
 pub static SCHED_CONT_012: Requirement = Requirement {
     id: "SCHED-CONT-012",
     level: Level::Must,
     profile: Profile::Continuity,
-    sentence: "If a host disappears while the scheduler is down, the scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of coming back.",
+    sentence: "If a host disappears while the scheduler is down, the scheduler MUST start the workloads that ran on that host on other hosts within 10 s + `silence` + `act` of coming back.",
     why: "The stored view of the fleet is stale.",
     origin: "design",
     page: "continuity.md",
@@ -4160,6 +4203,19 @@ pub static SCHED_CONT_015: Requirement = Requirement {
     origin: "design",
     page: "continuity.md",
     breaks: Some(Breaks::Mutant("stops-all-on-exit")),
+    excluded: None,
+};
+
+/// After a restart, a scheduler MUST keep an object that it had accepted, even if it refuses a later submission under the name of the object.
+pub static SCHED_CONT_016: Requirement = Requirement {
+    id: "SCHED-CONT-016",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "After a restart, a scheduler MUST keep an object that it had accepted, even if it refuses a later submission under the name of the object.",
+    why: "Otherwise the restart stops workloads because of a submission that had no effect before.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("forgets-accepted-objects")),
     excluded: None,
 };
 

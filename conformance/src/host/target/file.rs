@@ -204,6 +204,18 @@ mod tests {
     }
 
     #[test]
+    fn page_lists_every_key() {
+        let page = include_str!("../../../../docs/conformance/target.md");
+        for key in KNOWN_KEYS {
+            let is_listed = page.contains(&format!(".{key}")) || page.contains(&format!("`{key}."));
+            assert!(
+                is_listed,
+                "docs/conformance/target.md lacks the key `{key}`"
+            );
+        }
+    }
+
+    #[test]
     fn example_is_valid() {
         let target = read(EXAMPLE).unwrap();
         assert_eq!(target.name, "my-host");

@@ -9,6 +9,9 @@ use super::state::{PendingStop, Phase, Replica, durations};
 use super::{CompletedRequest, Model, Mutant, Outcome, RequestKind, Variant, placement, reply};
 use crate::wire::response::State;
 
+/// Time after which `Mutant::AbandonsSlowStarts` abandons a start.
+const ABANDONED_AFTER: Duration = Duration::from_secs(8);
+
 /// Source of a reported status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatusSource {
@@ -283,13 +286,7 @@ impl Model {
                     replica.failures = 0;
                 }
             }
-            State::Starting if mutant == Some(Mutant::StartingIsFailure) => {
-                self.on_failure(index, &status.message, IdAfterFailure::MayExist);
-            }
-            State::Starting => {
-                replica.phase = Phase::Starting;
-                replica.message = status.message;
-            }
+            State::Starting => self.on_starting(index, status.message),
             State::Completed if mutant == Some(Mutant::RestartsCompleted) => {
                 self.on_failure(index, "completed", IdAfterFailure::MayExist);
             }
@@ -332,6 +329,24 @@ impl Model {
             .replicas
             .get(index)
             .is_some_and(|replica| replica.phase != previous);
+    }
+
+    fn on_starting(&mut self, index: usize, message: String) {
+        let (now, mutant) = (self.now, self.options.mutant);
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
+            return;
+        };
+        if replica.phase != Phase::Starting {
+            replica.running_since = now;
+        }
+        let is_slow = now > replica.running_since + ABANDONED_AFTER;
+        let fails = mutant == Some(Mutant::StartingIsFailure)
+            || is_slow && mutant == Some(Mutant::AbandonsSlowStarts);
+        if fails {
+            return self.on_failure(index, &message, IdAfterFailure::MayExist);
+        }
+        replica.phase = Phase::Starting;
+        replica.message = message;
     }
 
     /// Ends the incarnation of a replica; the next one starts after a backoff.

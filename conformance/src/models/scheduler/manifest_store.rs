@@ -365,6 +365,9 @@ impl Model {
         }
         match rejection_reason(&object, self.options.mutant) {
             Some(reason) => {
+                if self.is(Mutant::RefusalDeletesObject) {
+                    self.dirty |= self.persisted.accepted.remove(&key).is_some();
+                }
                 self.store.rejected.insert(key, reason);
             }
             None => {
@@ -419,6 +422,7 @@ impl Model {
         match self.options.mutant {
             Some(Mutant::RestartsEverything) => persisted.replicas.clear(),
             Some(Mutant::ForgetsStops) => persisted.pending_stops.clear(),
+            Some(Mutant::ForgetsAcceptedObjects) => persisted.accepted.clear(),
             Some(Mutant::ForgetsStarts) => {
                 for replica in persisted
                     .replicas
@@ -451,5 +455,27 @@ impl Model {
             }
         }
         self.persisted = persisted;
+        self.restore_fences();
+    }
+
+    /// Delays the replacements of replicas that ran on hosts that an earlier process had lost.
+    fn restore_fences(&mut self) {
+        let stops = self.persisted.pending_stops.iter();
+        let of_lost_hosts: BTreeSet<u64> = stops
+            .filter(|stop| stop.on_lost_host)
+            .map(|stop| stop.replica)
+            .collect();
+        let until = self.now + durations::FENCE;
+        for index in 0..self.persisted.replicas.len() {
+            let replica = self.persisted.replicas.get(index);
+            let is_fenced = replica.is_some_and(|replica| {
+                replica.phase == Phase::Waiting
+                    && of_lost_hosts.contains(&replica.number)
+                    && self.is_recreate(&replica.owner)
+            });
+            if let (true, Some(replica)) = (is_fenced, self.persisted.replicas.get_mut(index)) {
+                replica.not_before = until;
+            }
+        }
     }
 }

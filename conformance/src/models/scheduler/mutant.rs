@@ -34,6 +34,13 @@ macro_rules! named {
 named! {
     /// A fault of the model scheduler.
     Mutant {
+        HidesRefusals "hides-refusals" "Shows nothing about a refused submission.";
+        RefusalDeletesObject "refusal-deletes-object"
+            "Forgets an object when it refuses a change of the object.";
+        ForgetsAcceptedObjects "forgets-accepted-objects"
+            "Forgets the objects that it has accepted when it ends.";
+        AbandonsSlowStarts "abandons-slow-starts"
+            "Abandons a start whose workload is STARTING for 8 s.";
         WritesUnknownField "writes-unknown-field"
             "Writes a field that is not in the schema into every request.";
         WritesProtoNames "writes-proto-names" "Writes field names in snake_case.";

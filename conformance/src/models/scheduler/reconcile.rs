@@ -355,7 +355,15 @@ impl Model {
             Some(Mutant::CountsCreatedAsReady) => ready.len() + new.len(),
             _ => ready.len() + new_ready,
         };
-        let mut victims = unready;
+        // An unready replica of the last good template restarts, as long as it is needed.
+        let last_good = ready.first().and_then(|index| self.revision_of(*index));
+        let is_kept = |index: &usize| {
+            total_ready < size && last_good.is_some() && self.revision_of(*index) == last_good
+        };
+        let mut victims: Vec<usize> = unready
+            .into_iter()
+            .filter(|index| !is_kept(index))
+            .collect();
         let surplus = match self.options.mutant {
             Some(Mutant::StopsOldFirst) => ready.len(),
             _ => total_ready.saturating_sub(size).min(ready.len()),
@@ -378,6 +386,11 @@ impl Model {
             return;
         }
         self.stop_replicas(victims);
+    }
+
+    fn revision_of(&self, index: usize) -> Option<&String> {
+        let replica = self.persisted.replicas.get(index)?;
+        Some(&replica.revision)
     }
 
     /// Removes replicas and adds pending stops for their ids.

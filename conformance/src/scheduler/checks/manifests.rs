@@ -3,10 +3,8 @@
 use serde_json::{Value, json};
 
 use super::references::{sent_workload, value_at};
-use super::rollout::wait_for_rollout;
 use crate::check::outcome::Flow;
-use crate::scheduler::context::{ScenarioContext, condition};
-use crate::scheduler::manifest::{API_VERSION, Manifest};
+use crate::scheduler::context::ScenarioContext;
 use crate::scheduler::scenario::{Scenario, scenario};
 use crate::spec::requirements::*;
 
@@ -29,16 +27,16 @@ pub const SCENARIOS: &[Scenario] = &[
         budget_s: 60,
     },
     scenario! {
-        id: "manifests/artifact", run: artifact,
-        covers: [SCHED_CRD_007, SCHED_CRD_008, SCHED_CRD_009], isolation: Shared, budget_s: 120,
+        id: "manifests/removed-replicas", run: removed_replicas, covers: [SCHED_CRD_003],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "manifests/long-name", run: long_name, covers: [SCHED_CRD_002], isolation: Shared,
+        budget_s: 60,
     },
     scenario! {
         id: "manifests/environments", run: environments, covers: [SCHED_CRD_010],
         isolation: Isolated, needs: [Process], budget_s: 60,
-    },
-    scenario! {
-        id: "manifests/status", run: status, covers: [SCHED_CRD_011], isolation: Shared,
-        budget_s: 60,
     },
 ];
 
@@ -61,15 +59,16 @@ async fn every_field(cx: &ScenarioContext) -> Flow {
     .await?;
     let resources = json!({
         "volumeMounts": [{ "name": "scratch", "mountPath": "/scratch" }, { "name": "data", "mountPath": "/data", "readOnly": true }],
-        "environment": { "config": { "E": "1" } },
-        "config": { "C": "2" },
+        "environment": { "config": { "E": "1", "EMPTY": "" } },
+        "config": { "C": "2", "EMPTY": "" },
         "allowedHosts": ["https://api.example", "*.example.com"],
         "allowedIpNameLookups": ["db.example"],
         "allowedHostLoopbackPorts": ["5432/tcp", "53/udp"],
     });
     let mut expected_resources = resources.clone();
     if let Some(expected) = expected_resources.as_object_mut() {
-        expected.insert("environment".to_owned(), json!({ "E": "1" }));
+        let environment = json!({ "E": "1", "EMPTY": "" });
+        expected.insert("environment".to_owned(), environment);
     }
     let image = cx.image("app", 1);
     let app = cx.workload("app").with("/spec", json!({
@@ -121,13 +120,15 @@ async fn every_field(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Removes empty values, which have the same meaning as absent values.
+/// Fields whose value is kept as it is: the type of a volume, and maps, whose empty values count.
+const KEPT: [&str; 3] = ["emptyDir", "environment", "config"];
+
+/// Removes empty values of fields, which have the same meaning as absent fields.
 fn without_empty(value: Value) -> Value {
     match value {
         Value::Object(members) => {
             let members = members.into_iter().map(|(name, value)| {
-                // The key `emptyDir` is the type of a volume, also with an empty object.
-                let value = if name == "emptyDir" {
+                let value = if KEPT.contains(&&*name) {
                     value
                 } else {
                     without_empty(value)
@@ -206,19 +207,59 @@ async fn unusual_values(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Removes the number of replicas from a manifest, and checks that the default applies again.
+async fn removed_replicas(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (set, _) = cx.deploy("app", 3, SCHED_SCALE_001).await?;
+    cx.submit(&set.with("/spec/replicas", Value::Null)).await?;
+    let running = cx.wait_for_running("app", 1, cx.timings().act).await;
+    cx.claim(SCHED_CRD_003).met(running);
+    Ok(())
+}
+
+/// Length of the name of a set. The name of a replica adds two random parts; with them, it still
+/// has at most 63 characters.
+const LONG_NAME: usize = 44;
+
+/// Submits a set with a long name, and checks that the name of a replica begins with it.
+async fn long_name(cx: &ScenarioContext) -> Flow {
+    cx.start_host(cx.host_config("a")).await?;
+    let mut name = cx.name("app-");
+    name.push_str(&"n".repeat(LONG_NAME.saturating_sub(name.len())));
+    let app = cx.deployment("app", 1).with("/metadata/name", json!(name));
+    cx.submit(&app).await?;
+    let workload = sent_workload(cx, "app").await?;
+    let sent = workload.get("name").and_then(Value::as_str);
+    cx.claim(SCHED_CRD_002).holds(
+        "the name of a replica begins with the name of the set",
+        sent.is_some_and(|sent| sent.starts_with(&name)),
+        || format!("{sent:?} of the set {name:?}"),
+    );
+    Ok(())
+}
+
+/// Prefix of the keys of annotations that belong to kubectl.
+const KUBECTL: &str = "kubectl.kubernetes.io/";
+
 /// Submits objects with annotations, and checks that a start contains the annotations of the
-/// template and no annotations of kubectl.
+/// template, none of the deployment, and no annotations of kubectl.
 async fn annotations(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
-    let last_applied = "kubectl.kubernetes.io/last-applied-configuration";
-    let annotations = json!({ "example.com/team": "shop", last_applied: "{}" });
+    let annotations = json!({
+        "example.com/team": "shop",
+        format!("{KUBECTL}last-applied-configuration"): "{}",
+        format!("{KUBECTL}restartedAt"): "2026-01-01T00:00:00Z",
+        format!("{KUBECTL}other"): "1",
+    });
     cx.submit(
         &cx.workload("bare")
             .with("/metadata/annotations", annotations.clone()),
     )
     .await?;
+    let of_deployment = json!({ "example.com/team": "other" });
     cx.submit(
         &cx.deployment("app", 1)
+            .with("/metadata/annotations", of_deployment)
             .with("/spec/template/annotations", annotations),
     )
     .await?;
@@ -228,7 +269,7 @@ async fn annotations(cx: &ScenarioContext) -> Flow {
             .as_object()
             .into_iter()
             .flatten()
-            .any(|(key, _)| key.starts_with("kubectl.kubernetes.io/"));
+            .any(|(key, _)| key.starts_with(KUBECTL));
         cx.claim(SCHED_CRD_004).holds(
             "annotations of kubectl are not sent",
             !has_kubectl_annotation,
@@ -243,136 +284,64 @@ async fn annotations(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Submits apps with `kubernetes.service` and an HTTP interface, and checks that the in-cluster
-/// names of the service are added to the host aliases.
+/// Submits apps with `kubernetes.service` and HTTP interfaces, and checks that the in-cluster names
+/// of the service are added to the host aliases of each.
 async fn http_aliases(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
-    let entry = |interface: &str, config: Value| json!({ "namespace": "wasi", "package": "http", "name": interface, "interfaces": [interface], "config": config });
-    for (app, interface) in [("older", "incoming-handler"), ("newer", "handler")] {
-        let config = json!({ "host": "shop.example", "host-aliases": "www.shop.example" });
+    let entry = |name: &str, handler: &str| {
+        let config = json!({ "host": format!("{name}.example"), "host-aliases": format!("www.{name}.example") });
+        json!({ "namespace": "wasi", "package": "http", "name": name, "interfaces": [handler], "config": config })
+    };
+    let older = json!([
+        entry("one", "incoming-handler"),
+        entry("two", "incoming-handler")
+    ]);
+    let newer = json!([entry("one", "handler")]);
+    for (app, interfaces) in [("older", older), ("newer", newer)] {
+        // The service of the deployment replaces that of the template.
         let manifest = cx
             .deployment(app, 1)
-            .spec("/hostInterfaces", json!([entry(interface, config)]))
+            .spec("/hostInterfaces", interfaces.clone())
+            .spec("/kubernetes/service/name", json!("template"))
             .with("/spec/kubernetes/service/name", json!("shop"));
         cx.submit(&manifest).await?;
         let workload = sent_workload(cx, app).await?;
-        let config = value_at(&workload, "/witWorld/hostInterfaces/0/config");
-        let aliases = config
-            .get("host-aliases")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let mut aliases: Vec<String> = aliases
-            .split(',')
-            .map(|alias| alias.trim().to_owned())
-            .collect();
-        aliases.sort();
-        let namespace = cx.namespace();
-        let expected = [
-            format!("shop.{namespace}"),
-            format!("shop.{namespace}.svc"),
-            "www.shop.example".to_owned(),
-        ]
-        .to_vec();
-        cx.claim(SCHED_CRD_006)
-            .is(&format!("host aliases of {interface}"), aliases, expected);
+        for (index, entry) in interfaces.as_array().into_iter().flatten().enumerate() {
+            let name = entry.get("name").and_then(Value::as_str).unwrap_or("");
+            assert_aliases(cx, &workload, app, index, name);
+        }
     }
+    let of_template = cx
+        .deployment("template", 1)
+        .spec("/hostInterfaces", json!([entry("one", "handler")]))
+        .spec("/kubernetes/service/name", json!("shop"));
+    cx.submit(&of_template).await?;
+    let workload = sent_workload(cx, "template").await?;
+    assert_aliases(cx, &workload, "template", 0, "one");
     Ok(())
 }
 
-/// An app waits for its Artifact, and is updated when the Artifact changes.
-async fn artifact(cx: &ScenarioContext) -> Flow {
-    cx.start_hosts::<2>().await?;
-    let name = cx.name("artifact");
-    let app = cx.deployment("app", 2).image("artifact://web").with(
-        "/spec/artifacts",
-        json!([{ "name": "web", "artifactFrom": { "name": name } }]),
+/// Claims that an HTTP entry has its own alias and the names of the service `shop`.
+fn assert_aliases(cx: &ScenarioContext, workload: &Value, app: &str, index: usize, name: &str) {
+    let config = value_at(
+        workload,
+        &format!("/witWorld/hostInterfaces/{index}/config"),
     );
-    cx.submit(&app).await?;
-    let workload_name = cx.name("app");
-    let started = cx.never(
-        std::time::Duration::from_secs(2),
-        "a start before the Artifact exists",
-        || {
-            let starts = cx.journal().starts();
-            let found = starts.iter().find(|(_, start)| {
-                crate::scheduler::journal::contains(&start.payload, &workload_name)
-            });
-            found.map(|(_, start)| String::from_utf8_lossy(&start.payload).into_owned())
-        },
+    let aliases = config.get("host-aliases").and_then(Value::as_str);
+    let aliases = aliases.unwrap_or_default().split(',');
+    let mut aliases: Vec<String> = aliases.map(|alias| alias.trim().to_owned()).collect();
+    aliases.sort();
+    let namespace = cx.namespace();
+    let expected = [
+        format!("shop.{namespace}"),
+        format!("shop.{namespace}.svc"),
+        format!("www.{name}.example"),
+    ];
+    cx.claim(SCHED_CRD_006).is(
+        &format!("host aliases of entry {name} of {app}"),
+        aliases,
+        expected.to_vec(),
     );
-    cx.claim(SCHED_CRD_008).met(started.await);
-    cx.claim(SCHED_CRD_008).met(
-        cx.wait_for_status_text(&app, &name, cx.timings().show)
-            .await,
-    );
-    let artifact = |revision: u32| {
-        Manifest::deployment(&name, "", "", 1)
-            .with("/apiVersion", json!(API_VERSION))
-            .with("/kind", json!("Artifact"))
-            .with("/spec", json!({ "image": cx.image("app", revision) }))
-    };
-    cx.submit(&artifact(1)).await?;
-    let running = cx.wait_for_running("app", 2, cx.timings().act).await;
-    cx.claim(SCHED_CRD_007).met(running);
-    cx.submit(&artifact(2)).await?;
-    cx.claim(SCHED_CRD_009)
-        .met(wait_for_rollout(cx, 2, 2).await);
-    Ok(())
-}
-
-/// Deploys a workload and a set, and checks their conditions, host, environment, id and replica
-/// counts in the status.
-async fn status(cx: &ScenarioContext) -> Flow {
-    let host = cx
-        .start_host(
-            cx.host_config("a")
-                .heartbeat_field("environment", json!("prod")),
-        )
-        .await?;
-    let bare = cx.workload("bare");
-    cx.submit(&bare).await?;
-    let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
-    for manifest in [&bare, &set] {
-        cx.claim(SCHED_CRD_011)
-            .met(cx.wait_for_ready(manifest, cx.timings().show).await);
-    }
-    let object = cx.observe(&bare).await.unwrap_or_default();
-    let status = value_at(&object, "/status");
-    let reported = [status.get("hostId"), status.get("environment")]
-        .map(|value| value.cloned().unwrap_or_default());
-    cx.claim(SCHED_CRD_011).is(
-        "hostId and environment of the workload",
-        reported,
-        [json!(host.id()), json!("prod")],
-    );
-    let id = status
-        .get("workloadId")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    cx.claim(SCHED_CRD_011).holds(
-        "the reported workloadId is the id of a start",
-        cx.started_ids("bare").contains(id),
-        || format!("{id:?}"),
-    );
-    let object = cx.observe(&set).await.unwrap_or_default();
-    let counts = value_at(&object, "/status/replicas");
-    let count = |name: &str| counts.get(name).and_then(Value::as_i64).unwrap_or(0);
-    let reported = ["expected", "current", "ready", "unavailable"].map(count);
-    cx.claim(SCHED_CRD_011).is(
-        "expected, current, ready and unavailable replicas",
-        reported,
-        [2, 2, 2, 0],
-    );
-    let ready = condition(&object, "Ready").cloned().unwrap_or_default();
-    let has_reason = ready
-        .get("reason")
-        .and_then(Value::as_str)
-        .is_some_and(|reason| !reason.is_empty());
-    cx.claim(SCHED_CRD_011)
-        .holds("the condition Ready has a reason", has_reason, || {
-            ready.to_string()
-        });
-    Ok(())
 }
 
 /// Workloads of a namespace run only on hosts of the environment with its name, despite `hostId`

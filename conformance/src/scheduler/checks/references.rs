@@ -69,13 +69,13 @@ async fn missing(cx: &ScenarioContext) -> Flow {
     cx.submit(&app).await?;
     cx.assert_no_start(SCHED_REF_001, "app").await;
     cx.claim(SCHED_REF_001).met(
-        cx.wait_for_status_text(&app, &config, cx.timings().show)
+        cx.wait_for_status_text(&app, &config, cx.timings().show_after_act())
             .await,
     );
     cx.submit(&Manifest::data("ConfigMap", &config, &[("A", "1")]))
         .await?;
     cx.claim(SCHED_REF_001).met(
-        cx.wait_for_status_text(&app, &secret, cx.timings().show)
+        cx.wait_for_status_text(&app, &secret, cx.timings().show_after_act())
             .await,
     );
     cx.submit(&Manifest::data("Secret", &secret, &[("B", "two-and-two")]))

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::check::outcome::Flow;
+use crate::check::wait::Waited;
 use crate::scheduler::context::{ScenarioContext, workload_ids};
+use crate::scheduler::manifest::Manifest;
 use crate::scheduler::scenario::{Scenario, scenario};
 use crate::scheduler::simulated_host::{CommandRule, Reaction};
 use crate::spec::requirements::*;
@@ -27,10 +29,6 @@ pub const SCENARIOS: &[Scenario] = &[
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "replicas/scale-down-unready-first", run: scale_down_unready_first,
-        covers: [SCHED_SCALE_006], isolation: Shared, waits: |timings| timings.poll, budget_s: 120,
-    },
-    scenario! {
         id: "replicas/scale-to-zero", run: scale_to_zero, covers: [SCHED_SCALE_007],
         isolation: Shared, budget_s: 60,
     },
@@ -47,20 +45,24 @@ pub const SCENARIOS: &[Scenario] = &[
         isolation: Shared, waits: |timings| timings.poll, budget_s: 120,
     },
     scenario! {
-        id: "replicas/deleted", run: deleted, covers: [SCHED_SCALE_011], isolation: Shared,
-        budget_s: 60,
+        id: "replicas/counts-without-host", run: counts_without_host, covers: [SCHED_SCALE_010],
+        isolation: Shared, waits: |timings| timings.notice + timings.poll, budget_s: 180,
     },
     scenario! {
-        id: "replicas/last-change", run: last_change, covers: [SCHED_SCALE_012], isolation: Shared,
+        id: "replicas/deleted", run: deleted, covers: [SCHED_SCALE_011], isolation: Shared,
         budget_s: 60,
     },
 ];
 
-/// Deploys 7 replicas, and checks that 7 run and that no more than 7 ids are wanted at any time.
+/// Deploys 7 replicas that report STARTING at first, and checks that 7 run and that no more than 7
+/// ids are wanted at any time.
 async fn exact_count(cx: &ScenarioContext) -> Flow {
-    cx.start_hosts::<3>().await?;
+    let pull = Duration::from_millis(1_500);
+    for host in cx.start_hosts::<3>().await? {
+        host.add_rule(CommandRule::on("workload.start", Reaction::Starting(pull)));
+    }
     cx.submit(&cx.deployment("app", 7)).await?;
-    let running = cx.wait_for_running("app", 7, cx.timings().act).await;
+    let running = cx.wait_for_running("app", 7, cx.timings().act + pull).await;
     cx.claim(SCHED_SCALE_001).met(running);
     cx.wait(Duration::from_secs(2)).await;
     let max = cx.max_wanted_ids("app");
@@ -88,6 +90,9 @@ async fn scale_up(cx: &ScenarioContext) -> Flow {
         );
         cx.claim(SCHED_SCALE_003)
             .is("number of started ids", cx.started_ids("app").len(), 5);
+        let window = Duration::from_secs(2);
+        cx.assert_no_commands(SCHED_SCALE_003, Instant::now(), window)
+            .await;
     }
     Ok(())
 }
@@ -97,10 +102,8 @@ async fn scale_up(cx: &ScenarioContext) -> Flow {
 async fn scale_down(cx: &ScenarioContext) -> Flow {
     for host in cx.start_hosts::<2>().await? {
         // With slow stops, the scheduler reconciles more than once while the replicas stop.
-        host.add_rule(CommandRule::on(
-            "workload.stop",
-            Reaction::DelayReply(Duration::from_millis(700)),
-        ));
+        let slowly = Reaction::Stopping(Duration::from_secs(2));
+        host.add_rule(CommandRule::on("workload.stop", slowly));
     }
     let (set, running) = cx.deploy("app", 5, SCHED_SCALE_001).await?;
     let (before, from) = (workload_ids(&running), Instant::now());
@@ -128,50 +131,6 @@ async fn scale_down(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Makes one of 4 replicas fail and scales the set to 3, and checks that the ready replicas keep
-/// running.
-async fn scale_down_unready_first(cx: &ScenarioContext) -> Flow {
-    let hosts = cx.start_hosts::<2>().await?;
-    let (set, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
-    cx.wait_for_ready(&set, cx.timings().show)
-        .await
-        .or_blocked(cx, SCHED_CRD_011)?;
-    for host in &hosts {
-        let failure = Reaction::Fail {
-            message: "out of capacity".to_owned(),
-            recorded: false,
-        };
-        host.add_rule(CommandRule::on("workload.start", failure));
-    }
-    // The second replica is neither the oldest nor the youngest.
-    let Some(failed) = running.get(1) else {
-        return Ok(());
-    };
-    failed
-        .host
-        .set_workload_state(&failed.id, State::Error, "it failed");
-    cx.wait_for_not_ready(&set, cx.timings().poll + cx.timings().show)
-        .await
-        .or_blocked(cx, SCHED_STATUS_002)?;
-    let healthy: BTreeSet<String> = running
-        .iter()
-        .filter(|workload| workload.id != failed.id)
-        .map(|workload| workload.id.clone())
-        .collect();
-    cx.submit(&set.replicas(3)).await?;
-    let window = cx.timings().act.min(Duration::from_secs(5));
-    let unchanged = cx.consistently(window, "the three ready replicas keep running", || {
-        let now = workload_ids(&cx.running("app"));
-        std::future::ready(if now == healthy {
-            Ok(())
-        } else {
-            Err(format!("{now:?} run"))
-        })
-    });
-    cx.claim(SCHED_SCALE_006).met(unchanged.await);
-    Ok(())
-}
-
 /// Scales a set to 0 and then to 3 replicas, and checks the number of running replicas after each
 /// change.
 async fn scale_to_zero(cx: &ScenarioContext) -> Flow {
@@ -180,26 +139,30 @@ async fn scale_to_zero(cx: &ScenarioContext) -> Flow {
     cx.submit(&set.clone().replicas(0)).await?;
     let none = cx.wait_for_running("app", 0, cx.timings().act).await;
     cx.claim(SCHED_SCALE_007).met(none);
-    cx.claim(SCHED_SCALE_007).holds(
-        "the set with 0 replicas still exists",
-        cx.observe(&set).await.is_ok(),
-        || "the scheduler does not report the set",
-    );
+    let exists = "the set with 0 replicas still exists";
+    let shown = cx.eventually(cx.timings().show_after_act(), exists, || cx.observe(&set));
+    cx.claim(SCHED_SCALE_007).met(shown.await);
     cx.submit(&set.replicas(3)).await?;
     let some = cx.wait_for_running("app", 3, cx.timings().act).await;
     cx.claim(SCHED_SCALE_007).met(some);
     Ok(())
 }
 
-/// Changes the number of replicas of a set to -1, and checks that nothing is started or stopped.
+/// Changes the number of replicas of a set to -1 and its image, and checks that nothing is started
+/// or stopped, and that the next change takes effect.
 async fn negative_count(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
     let from = Instant::now();
-    // The intake may refuse the manifest.
-    let _ = cx.try_submit(&set.replicas(-1)).await;
+    let negative = set.clone().replicas(-1);
+    // The intake may refuse the manifests.
+    let _ = cx.try_submit(&negative).await;
+    let _ = cx.try_submit(&negative.image(&cx.image("app", 2))).await;
     cx.assert_no_commands(SCHED_SCALE_008, from, Duration::from_secs(3))
         .await;
+    cx.submit(&set.replicas(3)).await?;
+    let grown = cx.wait_for_running("app", 3, cx.timings().act).await;
+    cx.claim(SCHED_SCALE_008).met(grown);
     Ok(())
 }
 
@@ -234,36 +197,40 @@ async fn one_failure(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Waits until the status of a set shows these numbers of replicas.
+pub(super) async fn wait_for_counts(
+    cx: &ScenarioContext,
+    set: &Manifest,
+    expected: i64,
+    ready: i64,
+    within: Duration,
+) -> Waited<()> {
+    let description = format!("{expected} expected and {ready} ready replicas are reported");
+    cx.eventually(within, &description, || async {
+        let object = cx.observe(set).await?;
+        let count = |name: &str| {
+            object
+                .pointer(&format!("/status/replicas/{name}"))
+                .and_then(Value::as_i64)
+                .unwrap_or(0)
+        };
+        let reported = (count("expected"), count("ready"));
+        if reported == (expected, ready) {
+            Ok(())
+        } else {
+            Err(format!("{} expected and {} ready", reported.0, reported.1))
+        }
+    })
+    .await
+}
+
 /// Makes one of 3 replicas fail, and checks the expected and the ready number of replicas in the
 /// status before and after.
 async fn counts_shown(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let (set, running) = cx.deploy("app", 3, SCHED_SCALE_001).await?;
-    let counts = |expected: i64, ready: i64, within: Duration| {
-        let set = set.clone();
-        async move {
-            let description =
-                format!("{expected} expected and {ready} ready replicas are reported");
-            cx.eventually(within, &description, || async {
-                let object = cx.observe(&set).await?;
-                let count = |name: &str| {
-                    object
-                        .pointer(&format!("/status/replicas/{name}"))
-                        .and_then(Value::as_i64)
-                        .unwrap_or(0)
-                };
-                let reported = (count("expected"), count("ready"));
-                if reported == (expected, ready) {
-                    Ok(())
-                } else {
-                    Err(format!("{} expected and {} ready", reported.0, reported.1))
-                }
-            })
-            .await
-        }
-    };
-    cx.claim(SCHED_SCALE_010)
-        .met(counts(3, 3, cx.timings().show).await);
+    let shown = wait_for_counts(cx, &set, 3, 3, cx.timings().show).await;
+    cx.claim(SCHED_SCALE_010).met(shown);
     for host in &hosts {
         let failure = Reaction::Fail {
             message: "out of capacity".to_owned(),
@@ -277,7 +244,28 @@ async fn counts_shown(cx: &ScenarioContext) -> Flow {
             .set_workload_state(&failed.id, State::Error, "it failed");
     }
     let within = cx.timings().poll + cx.timings().show;
-    cx.claim(SCHED_SCALE_010).met(counts(3, 2, within).await);
+    let shown = wait_for_counts(cx, &set, 3, 2, within).await;
+    cx.claim(SCHED_SCALE_010).met(shown);
+    Ok(())
+}
+
+/// Disconnects the only host of a set, and checks that the ready number falls to 0, and that the
+/// status shows a new desired number although the replicas fit no host.
+async fn counts_without_host(cx: &ScenarioContext) -> Flow {
+    let host = cx.start_host(cx.host_config("a")).await?;
+    let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
+    let shown = wait_for_counts(cx, &set, 2, 2, cx.timings().show).await;
+    cx.claim(SCHED_SCALE_010).met(shown);
+    host.disconnect();
+    let within = cx.timings().notice + cx.timings().poll + cx.timings().show;
+    let shown = wait_for_counts(cx, &set, 2, 0, within).await;
+    cx.claim(SCHED_SCALE_010).met(shown);
+    for replicas in [5, 3] {
+        cx.submit(&set.clone().replicas(replicas)).await?;
+        let within = cx.timings().poll + cx.timings().show_after_act();
+        let shown = wait_for_counts(cx, &set, replicas, 0, within).await;
+        cx.claim(SCHED_SCALE_010).met(shown);
+    }
     Ok(())
 }
 
@@ -290,37 +278,5 @@ async fn deleted(cx: &ScenarioContext) -> Flow {
         cx.claim(SCHED_SCALE_011)
             .met(cx.wait_for_stop(&workload.id, cx.timings().act).await);
     }
-    Ok(())
-}
-
-/// Changes the size of a set 5 times in quick succession, and checks that the scheduler converges
-/// on the last size.
-async fn last_change(cx: &ScenarioContext) -> Flow {
-    cx.start_hosts::<2>().await?;
-    let set = cx.deployment("app", 1);
-    for replicas in [2, 5, 3, 1, 4] {
-        cx.submit(&set.clone().replicas(replicas)).await?;
-        cx.wait(Duration::from_millis(120)).await;
-    }
-    // An intermediate state may also have 4 replicas for a moment.
-    let stable_for = Duration::from_secs(2);
-    let within = cx.timings().act + cx.remaining_registration() + stable_for;
-    let mut since = None;
-    let settled = cx.eventually(within, "4 workloads run for 2 s", || {
-        let running = cx.running("app").len();
-        let from = match running {
-            4 => *since.get_or_insert_with(Instant::now),
-            _ => {
-                since = None;
-                Instant::now()
-            }
-        };
-        std::future::ready(if running == 4 && from.elapsed() >= stable_for {
-            Ok(())
-        } else {
-            Err(format!("{running} run"))
-        })
-    });
-    cx.claim(SCHED_SCALE_012).met(settled.await);
     Ok(())
 }

@@ -406,6 +406,12 @@ impl ScenarioContext {
     fn sent_commands(&self) -> Option<Vec<(StartOrStop, String)>> {
         // Only a scheduler that the suite launches connects through the tap.
         self.scheduler().process()?;
+        self.tapped_commands()
+    }
+
+    /// Returns the commands that the tap has recorded in the order of sending, or `None` if it has
+    /// not recorded all payloads.
+    fn tapped_commands(&self) -> Option<Vec<(StartOrStop, String)>> {
         let mut commands = Vec::new();
         for frame in self.scheduler().bus.tap().frames_since(self.mark) {
             let subject = frame.subject.as_deref().unwrap_or_default();
@@ -418,6 +424,19 @@ impl ScenarioContext {
             }
         }
         Some(commands)
+    }
+
+    /// Returns the ids of starts that the scheduler has sent and no host has received.
+    pub(super) fn undelivered_ids(&self) -> BTreeSet<String> {
+        let started = |commands: Vec<(StartOrStop, String)>| -> BTreeSet<String> {
+            let starts = commands.into_iter();
+            let starts = starts.filter(|(command, _)| *command == StartOrStop::Start);
+            starts.map(|(_, id)| id).collect()
+        };
+        let received = started(self.received_commands());
+        let mut sent = started(self.tapped_commands().unwrap_or_default());
+        sent.retain(|id| !received.contains(id));
+        sent
     }
 
     /// Returns the commands in the order of arrival.

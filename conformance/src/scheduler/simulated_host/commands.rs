@@ -132,7 +132,32 @@ impl Execution {
                 tokio::time::sleep(duration).await;
                 self.mark_running();
             }
+            Some(Reaction::Stopping(duration)) => self.stop_slowly(duration).await,
         }
+    }
+
+    /// Reports STOPPING for `duration`, and ends the workload then. A repeated stop does not delay
+    /// the end.
+    async fn stop_slowly(&self, duration: Duration) {
+        let Some(earlier) = self.mark_stopping() else {
+            return self.apply_and_reply().await;
+        };
+        self.reply(Some(self.status(State::Stopping, "stopping")))
+            .await;
+        if earlier != State::Stopping {
+            tokio::time::sleep(duration).await;
+            self.inner.state().workloads.remove(&self.received.id);
+            self.inner
+                .record(EventKind::WorkloadEnded(self.received.id.clone()));
+        }
+    }
+
+    /// Sets the workload to STOPPING. Returns its earlier state, if it exists.
+    fn mark_stopping(&self) -> Option<State> {
+        let mut host = self.inner.state();
+        let workload = host.workloads.get_mut(&self.received.id)?;
+        workload.message = "stopping".to_owned();
+        Some(std::mem::replace(&mut workload.state, State::Stopping))
     }
 
     async fn apply_and_reply(&self) {

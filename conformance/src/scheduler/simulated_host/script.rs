@@ -40,6 +40,8 @@ pub enum Reaction {
     },
     /// Replies to a start with STARTING at once, and runs the workload after this duration.
     Starting(Duration),
+    /// Replies to a stop with STOPPING at once, and ends the workload after this duration.
+    Stopping(Duration),
     /// Executes the command and replies, like a host without rules, even if earlier rules match.
     Normal,
 }

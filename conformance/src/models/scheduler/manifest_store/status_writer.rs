@@ -15,8 +15,9 @@ impl Model {
         for (key, object) in &self.persisted.accepted {
             documents.push((key.clone(), self.object_with_status(key, object)));
         }
+        let hides_refusals = self.is(Mutant::HidesRefusals);
         for (key, reason) in &self.store.rejected {
-            if !self.persisted.accepted.contains_key(key) {
+            if !hides_refusals && !self.persisted.accepted.contains_key(key) {
                 let object = self.store.objects.get(key).cloned().unwrap_or_default();
                 documents.push((
                     key.clone(),
@@ -67,11 +68,12 @@ impl Model {
             .filter(|replica| replica.owner == key)
             .collect();
         if let (true, Some(replica)) = (key.starts_with("Workload/"), own_replicas.first()) {
-            return with_status(
-                object.clone(),
-                &self.ready_condition(replica),
-                placement_status(replica, self),
-            );
+            let mut condition = self.ready_condition(replica);
+            if let Some(reason) = self.refusal_of(key) {
+                condition = condition_not_ready("Refused", reason);
+            }
+            let placement = placement_status(replica, self);
+            return with_status(object.clone(), &condition, placement);
         }
         let desired = self.desired(key, object);
         let (size, revision) = desired.map_or((0, String::new()), |desired| {
@@ -84,11 +86,7 @@ impl Model {
             .iter()
             .filter(is_ready)
             .filter(is_of_desired_revision);
-        let waiting_reason = self
-            .store
-            .rejected
-            .get(key)
-            .or(self.store.waiting_reasons.get(key));
+        let waiting_reason = self.refusal_of(key).or(self.store.waiting_reasons.get(key));
         let is_complete = ready_of_desired_revision.count() == size
             && own_replicas.len() == size
             && waiting_reason.is_none();
@@ -122,6 +120,12 @@ impl Model {
             "unavailable": size.saturating_sub(ready),
         } });
         with_status(object.clone(), &condition, replicas)
+    }
+
+    /// Returns the reason why the latest submission of an object was refused.
+    fn refusal_of(&self, key: &str) -> Option<&String> {
+        let refusal = self.store.rejected.get(key)?;
+        (!self.is(Mutant::HidesRefusals)).then_some(refusal)
     }
 
     fn replica_with_status(&self, replica: &Replica) -> Value {
