@@ -202,7 +202,7 @@ impl Scheduler {
         let paused_until = Some(record.creation_paused_until).filter(|until| self.now < *until);
         observed.invalid_reason = record.invalid_reason();
         let max_unavailable = record.max_unavailable().unwrap_or(0);
-        let replicas_before = record.replicas;
+        let (replicas_before, is_stuck) = (record.replicas, record.is_stuck);
         let sets = self.wanted_sets(&uid);
         let template = match observed.invalid_reason {
             Some(_) => None,
@@ -233,7 +233,7 @@ impl Scheduler {
         let rollout = Rollout {
             replicas,
             max_unavailable,
-            is_scaled_up: current.is_some() && replicas > replicas_before,
+            is_scaled_up: is_stuck && current.is_some() && replicas > replicas_before,
             current,
             old,
             last_good,
@@ -469,7 +469,7 @@ impl Scheduler {
 struct Rollout {
     replicas: u32,
     max_unavailable: u32,
-    /// Whether `replicas` has increased since the sets were resized.
+    /// Whether `replicas` has increased since the sets were resized, while the rollout is stuck.
     is_scaled_up: bool,
     current: Option<u32>,
     old: Vec<u32>,

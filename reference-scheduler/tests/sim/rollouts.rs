@@ -110,7 +110,7 @@ fn bad_revision_keeps_last_good_one_and_is_reported_as_stuck() {
     assert_eq!(images(&world), vec!["image:3"; 4]);
 }
 
-/// Returns a world in which the rollout of a bad revision of four replicas is under way.
+/// Returns a world in which the rollout of a bad revision of four replicas is stuck.
 fn blocked_rollout() -> World {
     let mut world = world(4);
     fail_bad_images(&mut world);
@@ -119,7 +119,7 @@ fn blocked_rollout() -> World {
         .run_until(s(10), |world| world.is_ready("a"))
         .expect("ready");
     world.apply(deployment("a", 4, "image:bad"));
-    world.run(s(20));
+    world.run(s(700));
     world
 }
 

@@ -10,7 +10,7 @@ pub(super) struct RollingUpdate {
     pub max_unavailable: u32,
     /// Number of ready replicas of the new revision.
     pub ready: u32,
-    /// Whether `replicas` has just increased.
+    /// Whether `replicas` has just increased, while the rollout is stuck.
     pub is_scaled_up: bool,
 }
 
@@ -44,7 +44,7 @@ impl RollingUpdate {
     /// Keeps old replicas while new replicas are not ready, first replicas of the last good set,
     /// and starts as many new replicas as fit. The last good set also keeps unready replicas,
     /// because they may recover. Replicas of a revision that was never rolled out completely may
-    /// never become ready; when the deployment grows, the last good set therefore grows, too.
+    /// never become ready; when a stuck deployment grows, the last good set therefore grows, too.
     pub fn plan(&self, old: &[OldSet]) -> RolloutPlan {
         let required = self.replicas.saturating_sub(self.max_unavailable);
         let mut needed = required.saturating_sub(self.ready);
