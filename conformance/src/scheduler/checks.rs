@@ -9,6 +9,9 @@ pub mod kube;
 pub mod manifests;
 pub mod object_status;
 pub mod placement;
+pub mod placement_fit;
+pub mod placement_waiting;
+pub mod pull_secrets;
 pub mod recreate;
 pub mod references;
 pub mod registration;
@@ -19,8 +22,12 @@ pub mod rollout;
 pub mod rollout_blocked;
 pub mod slow_start;
 pub mod start;
+pub mod start_ids;
+pub mod start_outcomes;
 pub mod status;
 pub mod stop;
+pub mod stop_replies;
+pub mod stop_scope;
 pub mod wire;
 
 use super::scenario::Scenario;
@@ -35,9 +42,15 @@ pub const TABLES: &[&[Scenario]] = &[
     host_failure::SCENARIOS,
     start::SCENARIOS,
     slow_start::SCENARIOS,
+    start_ids::SCENARIOS,
+    start_outcomes::SCENARIOS,
     status::SCENARIOS,
     stop::SCENARIOS,
+    stop_scope::SCENARIOS,
+    stop_replies::SCENARIOS,
     placement::SCENARIOS,
+    placement_fit::SCENARIOS,
+    placement_waiting::SCENARIOS,
     continuity::SCENARIOS,
     replicas::SCENARIOS,
     replica_choice::SCENARIOS,
@@ -46,6 +59,7 @@ pub const TABLES: &[&[Scenario]] = &[
     rollout_blocked::SCENARIOS,
     recreate::SCENARIOS,
     references::SCENARIOS,
+    pull_secrets::SCENARIOS,
     manifests::SCENARIOS,
     artifacts::SCENARIOS,
     object_status::SCENARIOS,

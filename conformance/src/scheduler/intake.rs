@@ -131,6 +131,14 @@ impl Intake {
         }
     }
 
+    /// Returns the directory of the manifests, if they are files.
+    pub fn directory(&self) -> Option<&DirIntake> {
+        match self {
+            Intake::Dir(dir) => Some(dir),
+            Intake::Exec(_) | Intake::Kube(_) => None,
+        }
+    }
+
     /// Returns the scheduler's name for the namespace `name` of a manifest.
     pub fn namespace(&self, name: &str) -> String {
         match self {

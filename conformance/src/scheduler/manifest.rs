@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::wire::base64;
+
 /// API group and version of all manifests.
 pub const API_VERSION: &str = "runtime.wasmcloud.dev/v1alpha1";
 /// Default namespace of scenarios.
@@ -98,6 +100,20 @@ impl Manifest {
             object.insert(field.to_owned(), Value::Object(values));
         }
         Manifest(object)
+    }
+
+    /// Returns a Secret with these values in `data`, in Base64.
+    pub fn encoded_secret(name: &str, values: &[(&str, &str)]) -> Manifest {
+        let encoded: Vec<(&str, String)> = values
+            .iter()
+            .map(|(key, value)| (*key, base64::encode(value)))
+            .collect();
+        let encoded: Vec<(&str, &str)> = encoded
+            .iter()
+            .map(|(key, value)| (*key, &**value))
+            .collect();
+        // The values of a ConfigMap are in `data`.
+        Manifest::data("ConfigMap", name, &encoded).with("/kind", json!("Secret"))
     }
 
     /// Sets a field of the object by JSON pointer, and creates the objects that contain it.

@@ -213,6 +213,7 @@ fn not_testable_reason(scenario: &Scenario, target: &Target) -> Option<String> {
             Need::Tap | Need::Process => !launched,
             Need::Children => feature(CHILDREN) == Some(false),
             Need::Kubernetes => !matches!(target.intake, IntakeConfig::Kube(_)),
+            Need::Directory => !matches!(target.intake, IntakeConfig::Dir { .. }),
         };
         if missing {
             return Some(format!("needs {}", format!("{need:?}").to_lowercase()));

@@ -28,6 +28,8 @@ pub enum Need {
     Children,
     /// A Kubernetes API server.
     Kubernetes,
+    /// Manifests in a directory.
+    Directory,
 }
 
 /// Entry of a table, declared with [`scenario!`](crate::scenario!).

@@ -287,6 +287,17 @@ impl SimulatedHost {
         self.connect().await
     }
 
+    /// Connects again without a subscription: the host sends heartbeats, and its commands have no
+    /// responders.
+    ///
+    /// # Errors
+    /// The broker does not respond.
+    pub async fn reconnect_deaf(&self) -> Result<(), BusError> {
+        self.disconnect();
+        self.0.state().config.is_deaf = true;
+        self.connect().await
+    }
+
     /// Ends the process and starts a new one, with a new id and no workloads.
     ///
     /// # Errors
@@ -319,19 +330,26 @@ impl SimulatedHost {
     }
 
     async fn connect(&self) -> Result<(), BusError> {
-        let (id, name, reconnect_delay) = {
+        let (id, name, reconnect_delay, is_deaf) = {
             let host = self.0.state();
             (
                 host.id.clone(),
                 host.config.name.clone(),
                 host.config.reconnect_delay,
+                host.config.is_deaf,
             )
         };
         let connection = PeerConnection::connect(&self.0.url, &name, reconnect_delay);
         let connection = tokio::time::timeout(CONNECT_WITHIN, connection)
             .await
             .map_err(|_| BusError::Lost)??;
-        let subscription = connection.subscribe(&nats::commands_subject(&id)).await?;
+        let subject = nats::commands_subject(&id);
+        let subject = if is_deaf {
+            format!("deaf.{subject}")
+        } else {
+            subject
+        };
+        let subscription = connection.subscribe(&subject).await?;
         self.0.record(EventKind::Connected);
         self.0.send_heartbeat(&connection).await;
         connection.flush().await;

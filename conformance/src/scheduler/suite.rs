@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::environment::{Environment, EnvironmentConfig};
-use super::scenario::Scenario;
-use super::target::{Access, LaunchError, READY_WITHIN, Target};
+use super::scenario::{Need, Scenario};
+use super::target::{Access, IntakeConfig, LaunchError, READY_WITHIN, Target};
 use super::{preflight, runner, scenario, scenarios};
 use crate::check::executor::ExecutorOptions;
 use crate::check::outcome::{Outcome, error_chain};
@@ -105,6 +105,16 @@ impl Suite {
     }
 }
 
+impl Suite {
+    /// Returns why the target's form of intake excludes a scenario, if it does. The requirements of
+    /// the scenario are also judged by others, so that they remain measured.
+    fn intake_reason(&self, scenario: &Scenario) -> Option<&'static str> {
+        let is_directory = matches!(self.target.intake, IntakeConfig::Dir { .. });
+        let excluded = scenario.needs.contains(&Need::Directory) && !is_directory;
+        excluded.then_some("its manifests are not in a directory")
+    }
+}
+
 impl RunnableSuite for Suite {
     type Check = Scenario;
     type Testbed = (Environment, EnvironmentConfig);
@@ -171,7 +181,9 @@ impl RunnableSuite for Suite {
         for scenario in scenarios() {
             let slow = scenario.is_slow_with(&self.target.timings);
             let waits = (scenario.waits)(&self.target.timings);
-            match self.options.skip_reason(scenario, profiles, waits, slow) {
+            let reason = self.options.skip_reason(scenario, profiles, waits, slow);
+            let reason = reason.or_else(|| self.intake_reason(scenario));
+            match reason {
                 None => selected.push(scenario),
                 Some(reason) => not_selected.push(run_options::not_run(scenario, reason)),
             }

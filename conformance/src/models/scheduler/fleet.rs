@@ -67,7 +67,7 @@ impl Model {
             id = known_id.clone();
         }
         let started_at = member(&heartbeat, "startedAt", "started_at", self.options.mutant);
-        let started_at = started_at.and_then(Value::as_str).map(str::to_owned);
+        let started_at = started_at.and_then(Value::as_str).map(instant);
         self.record_heartbeat(&id, heartbeat, started_at);
     }
 
@@ -403,5 +403,18 @@ impl Model {
             }
             Outcome::TimedOut | Outcome::NotSent | Outcome::TooLarge => {}
         }
+    }
+}
+
+/// Returns a timestamp without trailing zeros of its seconds, so that equal instants are equal.
+fn instant(timestamp: &str) -> String {
+    let Some((seconds, rest)) = timestamp.split_once('.') else {
+        return timestamp.to_owned();
+    };
+    let zone = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let fraction = rest.strip_suffix(zone).unwrap_or(rest);
+    match fraction.trim_end_matches('0') {
+        "" => format!("{seconds}{zone}"),
+        fraction => format!("{seconds}.{fraction}{zone}"),
     }
 }

@@ -276,6 +276,27 @@ fn key_of(object: &Value) -> String {
     )
 }
 
+/// Returns the revision of a spec, in which a field that is set to its default counts as unset.
+pub(super) fn revision_of(spec: &Value) -> String {
+    hash(&without_defaults(spec).to_string())
+}
+
+fn without_defaults(value: &Value) -> Value {
+    let is_default = |value: &&Value| {
+        let is_empty_list = value.as_array().is_some_and(Vec::is_empty);
+        value.is_null() || is_empty_list || value.as_i64() == Some(0)
+    };
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(_, value)| !is_default(value))
+            .map(|(name, value)| (name.clone(), without_defaults(value)))
+            .collect(),
+        Value::Array(items) => items.iter().map(without_defaults).collect(),
+        other => other.clone(),
+    }
+}
+
 /// Returns the FNV-1a hash of a text, in hexadecimal digits.
 pub(super) fn hash(text: &str) -> String {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
@@ -391,7 +412,7 @@ impl Model {
             let owner = format!("Resurrected/default/{}", replica.number);
             self.persisted.accepted.insert(owner.clone(), object);
             self.store.mutant_marks.insert(owner.clone());
-            let revision = hash(&replica.spec.to_string());
+            let revision = revision_of(&replica.spec);
             self.persisted.replicas.push(Replica {
                 owner,
                 revision,

@@ -102,8 +102,10 @@ fn check_interface(
     let matches = |offer: &Value| {
         let text = |name: &str| offer.get(name).and_then(Value::as_str).unwrap_or_default();
         let listed = offer.get("interfaces").and_then(Value::as_array);
+        // An offer without names is one of the whole package.
+        let listed = listed.filter(|listed| !listed.is_empty());
         let is_listed = |name: &&str| {
-            listed.is_some_and(|listed| listed.iter().any(|item| item.as_str() == Some(*name)))
+            listed.is_none_or(|listed| listed.iter().any(|item| item.as_str() == Some(*name)))
         };
         text("namespace") == namespace
             && text("package") == package

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::fleet::MALFORMED_MARK;
 use super::incarnation::pending_stop_of;
-use super::manifest_store::hash;
+use super::manifest_store::revision_of;
 use super::request::Blocked;
 use super::state::{Host, PendingStop, Phase, Replica};
 use super::{Model, Mutant, Variant, placement};
@@ -66,7 +66,7 @@ impl Model {
                 usize::try_from(replicas).unwrap_or(0)
             },
             recreate: is_bare_workload || text("/spec/deployPolicy") == "Recreate",
-            revision: hash(&spec.to_string()),
+            revision: revision_of(&spec),
             spec,
             annotations: object.pointer(annotations).cloned().unwrap_or_default(),
             is_bare_workload,

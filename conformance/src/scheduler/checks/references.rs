@@ -10,7 +10,7 @@ use crate::scheduler::manifest::Manifest;
 use crate::scheduler::scenario::{Scenario, scenario};
 use crate::scheduler::simulated_host::{CommandRule, Reaction};
 use crate::spec::requirements::*;
-use crate::wire::base64;
+use crate::wire::response::shortened;
 
 /// Scenarios of the section `references`.
 pub const SCENARIOS: &[Scenario] = &[
@@ -23,12 +23,12 @@ pub const SCENARIOS: &[Scenario] = &[
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "references/pull-secret", run: pull_secret,
-        covers: [SCHED_REF_005, SCHED_REF_006, SCHED_REF_007], isolation: Shared, budget_s: 60,
-    },
-    scenario! {
         id: "references/namespace", run: namespace, covers: [SCHED_REF_008], isolation: Shared,
         budget_s: 60,
+    },
+    scenario! {
+        id: "references/other-namespace", run: other_namespace, covers: [SCHED_REF_008],
+        isolation: Shared, needs: [Directory], budget_s: 60,
     },
     scenario! {
         id: "references/secret-not-shown", run: secret_not_shown, covers: [SCHED_REF_009],
@@ -56,162 +56,162 @@ pub(super) fn value_at(workload: &Value, pointer: &str) -> Value {
         .unwrap_or_else(|| json!({}))
 }
 
-/// Submits an app whose ConfigMap and Secret do not exist, and checks that it waits with a reason
-/// and is started once when both exist.
+/// Returns `configFrom` and `secretFrom` with these names.
+fn references(configs: &[&str], secrets: &[&str]) -> Value {
+    let list = |names: &[&str]| -> Vec<Value> {
+        let names = names.iter();
+        names.map(|name| json!({ "name": name })).collect()
+    };
+    json!({ "configFrom": list(configs), "secretFrom": list(secrets) })
+}
+
+/// Waits until the status of an app names one of the objects that it waits for.
+async fn check_named(cx: &ScenarioContext, app: &Manifest, missing: &[&str]) {
+    let description = format!("the status of {} names one of {missing:?}", app.key());
+    let within = cx.timings().act + cx.timings().show;
+    let named = cx.eventually(within, &description, || async {
+        let status = cx.status_text(app).await;
+        if missing.iter().any(|name| status.contains(name)) {
+            Ok(())
+        } else {
+            Err(shortened(&status, 400))
+        }
+    });
+    cx.claim(SCHED_REF_001).met(named.await);
+}
+
+/// Submits apps with references to objects that do not exist, and checks that each waits with a
+/// reason, and is started once when the last object exists.
 async fn missing(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
-    let (config, secret) = (cx.name("config"), cx.name("secret"));
-    let environment =
-        json!({ "configFrom": [{ "name": config }], "secretFrom": [{ "name": secret }] });
-    let app = cx
-        .deployment("app", 1)
-        .spec("/components/0/localResources/environment", environment);
-    cx.submit(&app).await?;
-    cx.assert_no_start(SCHED_REF_001, "app").await;
-    cx.claim(SCHED_REF_001).met(
-        cx.wait_for_status_text(&app, &config, cx.timings().show_after_act())
-            .await,
-    );
-    cx.submit(&Manifest::data("ConfigMap", &config, &[("A", "1")]))
+    let [first, second, secret] = ["first", "second", "secret"].map(|name| cx.name(name));
+    let of_component = "/components/0/localResources/environment";
+    let of_service = "/service/localResources/environment";
+    let service = json!({ "image": cx.image("service", 1) });
+    let all = references(&[&first, &second], &[&secret]);
+    let apps = [
+        ("app", cx.deployment("app", 1).spec(of_component, all)),
+        (
+            "service-config",
+            cx.deployment("service-config", 1)
+                .spec("/service", service.clone())
+                .spec(of_service, references(&[&first], &[])),
+        ),
+        (
+            "service-secret",
+            cx.deployment("service-secret", 1)
+                .spec("/service", service)
+                .spec(of_service, references(&[], &[&secret])),
+        ),
+    ];
+    for (_, app) in &apps {
+        cx.submit(app).await?;
+    }
+    for (app, _) in &apps {
+        cx.assert_no_start(SCHED_REF_001, app).await;
+    }
+    let [(_, app), (_, with_config), (_, with_secret)] = &apps;
+    check_named(cx, app, &[&first, &second, &secret]).await;
+    check_named(cx, with_config, &[&first]).await;
+    check_named(cx, with_secret, &[&secret]).await;
+    cx.submit(&Manifest::data("ConfigMap", &first, &[("A", "1")]))
         .await?;
-    cx.claim(SCHED_REF_001).met(
-        cx.wait_for_status_text(&app, &secret, cx.timings().show_after_act())
-            .await,
-    );
+    check_named(cx, app, &[&second, &secret]).await;
+    // The last two objects appear together.
+    cx.submit(&Manifest::data("ConfigMap", &second, &[("A", "2")]))
+        .await?;
     cx.submit(&Manifest::data("Secret", &secret, &[("B", "two-and-two")]))
         .await?;
-    let running = cx.wait_for_running("app", 1, cx.timings().act).await;
-    cx.claim(SCHED_REF_002).met(running);
+    for (app, _) in &apps {
+        let running = cx.wait_for_running(app, 1, cx.timings().act).await;
+        cx.claim(SCHED_REF_002).met(running);
+    }
     let another = cx.never(Duration::from_secs(1), "a start under another id", || {
-        let ids = cx.started_ids("app");
-        (ids.len() > 1).then(|| format!("{ids:?}"))
+        apps.iter().find_map(|(app, _)| {
+            let ids = cx.started_ids(app);
+            (ids.len() > 1).then(|| format!("{app} was started as {ids:?}"))
+        })
     });
     cx.claim(SCHED_REF_002).met(another.await);
     Ok(())
 }
 
 /// Submits an app with several values for the same keys, and checks that the last value of each key
-/// is sent.
+/// is sent, also if it is empty, and whether a Secret has `data` or `stringData`.
 async fn precedence(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a").heartbeat_field(
         "imports",
         json!([{ "namespace": "acme", "package": "queue", "interfaces": ["push"] }]),
     ))
     .await?;
-    let (first, second, secret) = (cx.name("first"), cx.name("second"), cx.name("secret"));
-    cx.submit(&Manifest::data(
-        "ConfigMap",
-        &first,
-        &[("B", "2"), ("C", "2")],
-    ))
-    .await?;
-    cx.submit(&Manifest::data("ConfigMap", &second, &[("C", "3")]))
-        .await?;
-    cx.submit(&Manifest::data(
-        "Secret",
-        &secret,
-        &[("D", "4"), ("A", "4")],
-    ))
-    .await?;
+    // The order of the lists is not that of the names.
+    let [first, second] = ["z-first", "a-second"].map(|name| cx.name(name));
+    let [secret, encoded] = ["z-secret", "a-encoded"].map(|name| cx.name(name));
+    let config = |name: &str, values: &[(&str, &str)]| Manifest::data("ConfigMap", name, values);
+    for object in [
+        config(&first, &[("B", "2"), ("C", "2"), ("E", "2"), ("F", "2")]),
+        config(&second, &[("C", "3"), ("E", "3"), ("G", "")]),
+        Manifest::data(
+            "Secret",
+            &secret,
+            &[("D", "4"), ("A", "4"), ("E", "4"), ("H", "4")],
+        ),
+        Manifest::encoded_secret(&encoded, &[("H", "5 \u{e9}"), ("F", "")]),
+    ] {
+        cx.submit(&object).await?;
+    }
     let with_references = |mut base: Value| {
-        if let Some(base) = base.as_object_mut() {
-            base.insert("config".into(), json!({ "A": "1", "B": "1" }));
-            base.insert(
-                "configFrom".into(),
-                json!([{ "name": first }, { "name": second }]),
-            );
-            base.insert("secretFrom".into(), json!([{ "name": secret }]));
+        let references = references(&[&first, &second], &[&secret, &encoded]);
+        if let (Some(base), Value::Object(references)) = (base.as_object_mut(), references) {
+            let inline = json!({ "A": "1", "B": "1", "G": "1", "I": "1" });
+            base.insert("config".into(), inline);
+            base.extend(references);
         }
         base
     };
     let interface =
         with_references(json!({ "namespace": "acme", "package": "queue", "interfaces": ["push"] }));
+    let service = json!({
+        "image": cx.image("service", 1),
+        "localResources": { "environment": with_references(json!({})) },
+    });
     let app = cx
         .deployment("app", 1)
         .spec(
             "/components/0/localResources/environment",
             with_references(json!({})),
         )
+        .spec("/service", service)
         .spec("/hostInterfaces", json!([interface]));
     cx.submit(&app).await?;
     let workload = sent_workload(cx, "app").await?;
-    let expected = json!({ "A": "4", "B": "2", "C": "3", "D": "4" });
-    let environment = value_at(
-        &workload,
-        "/witWorld/components/0/localResources/environment",
-    );
-    cx.claim(SCHED_REF_003).is(
-        "environment of the component",
-        environment,
-        expected.clone(),
-    );
-    let config = value_at(&workload, "/witWorld/hostInterfaces/0/config");
-    cx.claim(SCHED_REF_004)
-        .is("configuration of the interface", config, expected);
-    Ok(())
-}
-
-/// Submits components with a pull secret for several registries, and checks that each image is sent
-/// only with the credentials for its own registry.
-async fn pull_secret(cx: &ScenarioContext) -> Flow {
-    cx.start_host(cx.host_config("a")).await?;
-    let secret = cx.name("pull");
-    let docker = json!({ "auths": {
-        "other.example": { "username": "wrong", "password": "wrong-password" },
-        "registry.example:5000": { "username": "user", "password": "right-password" },
-        "https://index.docker.io/v1/": { "auth": base64::encode("hub:hub-password") },
-    } });
-    let text = docker.to_string();
-    let object = Manifest::data("Secret", &secret, &[(".dockerconfigjson", &text)])
-        .with("/type", json!("kubernetes.io/dockerconfigjson"));
-    cx.submit(&object).await?;
-    let tag = cx.group();
-    let component = |name: &str, image: String| json!({ "name": name, "image": image, "imagePullSecret": { "name": secret } });
-    let app = cx.deployment("app", 1).spec(
-        "/components",
-        json!([
-            { "name": "mark", "image": cx.image("app", 1) },
-            component("own", format!("registry.example:5000/{tag}/a:1")),
-            component("hub", format!("{tag}/b:1")),
-            component("hub-by-name", format!("docker.io/{tag}/c:1")),
-            component("stranger", format!("stranger.example/{tag}/d:1")),
-        ]),
-    );
-    cx.submit(&app).await?;
-    let workload = sent_workload(cx, "app").await?;
-    let secret_of = |name: &str| {
-        let components = workload
-            .pointer("/witWorld/components")
-            .and_then(Value::as_array);
-        let mut components = components.into_iter().flatten();
-        let found = components
-            .find(|component| component.get("name").and_then(Value::as_str) == Some(name));
-        found
-            .and_then(|component| component.get("imagePullSecret"))
-            .cloned()
-            .unwrap_or_default()
-    };
-    let pair = |user: &str, password: &str| json!({ "username": user, "password": password });
-    cx.claim(SCHED_REF_005).is(
-        "credentials for the registry in the secret",
-        secret_of("own"),
-        pair("user", "right-password"),
-    );
-    cx.claim(SCHED_REF_006).is(
-        "credentials for another registry",
-        secret_of("stranger"),
-        Value::Null,
-    );
-    cx.claim(SCHED_REF_007).is(
-        "credentials for an image without a registry",
-        secret_of("hub"),
-        pair("hub", "hub-password"),
-    );
-    cx.claim(SCHED_REF_007).is(
-        "credentials for docker.io",
-        secret_of("hub-by-name"),
-        pair("hub", "hub-password"),
-    );
+    let expected = json!({
+        "A": "4", "B": "2", "C": "3", "D": "4", "E": "4",
+        "F": "", "G": "", "H": "5 \u{e9}", "I": "1",
+    });
+    for (owner, pointer, requirement) in [
+        (
+            "component",
+            "/witWorld/components/0/localResources/environment",
+            SCHED_REF_003,
+        ),
+        (
+            "service",
+            "/service/localResources/environment",
+            SCHED_REF_003,
+        ),
+        (
+            "interface",
+            "/witWorld/hostInterfaces/0/config",
+            SCHED_REF_004,
+        ),
+    ] {
+        cx.claim(requirement).is(
+            &format!("values of the {owner}"),
+            value_at(&workload, pointer),
+            expected.clone(),
+        );
+    }
     Ok(())
 }
 
@@ -234,6 +234,31 @@ async fn namespace(cx: &ScenarioContext) -> Flow {
     for app in ["config", "secret"] {
         cx.assert_no_start(SCHED_REF_008, app).await;
     }
+    Ok(())
+}
+
+/// Creates objects in the namespace `default`, and apps that reference them in another namespace.
+async fn other_namespace(cx: &ScenarioContext) -> Flow {
+    cx.start_host(cx.host_config("a")).await?;
+    let mark = cx.scheduler().bus.tap().mark();
+    let name = cx.name("object");
+    for kind in ["ConfigMap", "Secret"] {
+        cx.submit(&Manifest::data(kind, &name, &[("A", "of-default")]))
+            .await?;
+    }
+    let environment = "/components/0/localResources/environment";
+    for (app, references) in [
+        ("config", references(&[&name], &[])),
+        ("secret", references(&[], &[&name])),
+    ] {
+        let app = cx.deployment(app, 1).namespace("elsewhere");
+        cx.submit(&app.spec(environment, references)).await?;
+    }
+    let started = cx.never(Duration::from_millis(2_500), "a start", || {
+        let mut apps = ["config", "secret"].into_iter();
+        apps.find_map(|app| Some(format!("{} of {app}", cx.find_start(app, mark)?)))
+    });
+    cx.claim(SCHED_REF_008).met(started.await);
     Ok(())
 }
 

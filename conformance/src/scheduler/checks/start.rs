@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::check::outcome::Flow;
 use crate::scheduler::context::{ScenarioContext, describe, host_names};
 use crate::scheduler::scenario::{Scenario, scenario};
-use crate::scheduler::simulated_host::{CommandRule, Reaction};
+use crate::scheduler::simulated_host::{CommandRule, HostFlavor, Reaction};
 use crate::spec::requirements::*;
 
 /// Scenarios of the section `start`.
@@ -28,6 +28,10 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario! {
         id: "start/retry-refused", run: retry_refused, covers: [SCHED_START_005], isolation: Shared,
         budget_s: 60,
+    },
+    scenario! {
+        id: "start/retry-refused-without-code", run: retry_refused_without_code,
+        covers: [SCHED_START_005], isolation: Shared, budget_s: 60,
     },
     scenario! {
         id: "start/failing", run: failing,
@@ -224,9 +228,19 @@ fn text(payload: &[u8]) -> String {
     crate::wire::response::shortened(&String::from_utf8_lossy(payload), 200)
 }
 
-/// The repeated start is refused because the first one has been executed. The workload runs.
+/// The repeated start is refused with code 409.
 async fn retry_refused(cx: &ScenarioContext) -> Flow {
-    let host = cx.start_host(cx.host_config("a")).await?;
+    check_refused_retry(cx, HostFlavor::Berth).await
+}
+
+/// The repeated start is refused without a code, as by deployed hosts.
+async fn retry_refused_without_code(cx: &ScenarioContext) -> Flow {
+    check_refused_retry(cx, HostFlavor::Wash).await
+}
+
+/// The repeated start is refused because the first one has been executed. The workload runs.
+async fn check_refused_retry(cx: &ScenarioContext, flavor: HostFlavor) -> Flow {
+    let host = cx.start_host(cx.host_config("a").flavor(flavor)).await?;
     host.add_rule(
         CommandRule::on(
             "workload.start",
@@ -430,9 +444,9 @@ async fn slow_reply(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// The workload is STARTING for 6 s. It must be neither ready nor restarted during this time.
+/// The workload is STARTING for 12 s. It must be neither ready nor restarted during this time.
 async fn starting_state(cx: &ScenarioContext) -> Flow {
-    let duration = Duration::from_secs(6);
+    let duration = Duration::from_secs(12);
     for host in cx.start_hosts::<2>().await? {
         host.add_rule(CommandRule::on(
             "workload.start",
@@ -541,15 +555,29 @@ async fn independent(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Submits a service with a negative `maxRestarts`, and checks that it is not started.
+/// Submits services with a negative `maxRestarts` in each kind of object, and checks that none is
+/// started.
 async fn negative_restarts(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
-    let service = json!({ "image": cx.image("app", 1), "maxRestarts": -1 });
-    // The intake may refuse the manifest.
-    let _ = cx
-        .try_submit(&cx.deployment("app", 1).spec("/service", service))
-        .await;
-    cx.assert_no_start(SCHED_START_017, "app").await;
+    let mark = cx.scheduler().bus.tap().mark();
+    let mut apps = Vec::new();
+    for (number, restarts) in [-1, -2, i64::from(i32::MIN)].into_iter().enumerate() {
+        let (set, alone) = (format!("set{number}"), format!("alone{number}"));
+        for manifest in [cx.deployment(&set, 1), cx.workload(&alone)] {
+            let service = json!({ "image": cx.image("service", 1), "maxRestarts": restarts });
+            // The intake may refuse the manifest.
+            let _ = cx.try_submit(&manifest.spec("/service", service)).await;
+        }
+        apps.extend([(set, restarts), (alone, restarts)]);
+    }
+    let started = || {
+        apps.iter().find_map(|(app, restarts)| {
+            let start = cx.find_start(app, mark)?;
+            Some(format!("{start} of {app} with maxRestarts {restarts}"))
+        })
+    };
+    let waited = cx.never(Duration::from_millis(2_500), "a start", started);
+    cx.claim(SCHED_START_017).met(waited.await);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::scheduler::journal::{Entry, EventKind, ReceivedCommand, contains};
 use crate::scheduler::manifest::Manifest;
 use crate::scheduler::simulated_host::SimulatedHost;
 use crate::spec::requirements::Requirement;
-use crate::testbed::tap::FrameKind;
+use crate::testbed::tap::{FrameKind, Mark};
 use crate::wire::nats::parse_command_subject;
 use crate::wire::response::State;
 
@@ -277,26 +277,28 @@ impl ScenarioContext {
     /// Claims that an app is not started.
     pub async fn assert_no_start(&self, requirement: Requirement, app: &str) {
         let mark = self.scheduler().bus.tap().mark();
-        let image = self.image_prefix(app);
-        let find_start = || {
-            let starts = self.starts_of(app);
-            let received = starts
-                .first()
-                .map(|(entry, start)| format!("a start of {} on {}", start.id, entry.host));
-            // A start may also be sent to a host of another group, or to no host.
-            received.or_else(|| {
-                let frames = self.scheduler().bus.tap().frames_since(mark);
-                let mut sent = frames.iter().filter(|frame| {
-                    frame.kind == crate::testbed::tap::FrameKind::Publish
-                        && contains(&frame.payload, &image)
-                });
-                let subject = sent.next()?.subject.as_ref()?.to_string();
-                Some(format!("a start on {subject}"))
-            })
-        };
         let description = format!("a start of {app}");
+        let find_start = || self.find_start(app, mark);
         let waited = self.never(NO_START_WINDOW, &description, find_start).await;
         self.claim(requirement).met(waited);
+    }
+
+    /// Returns the first start of an app. A start that was sent since `mark` to a host of another
+    /// group, or to no host, counts as well.
+    pub fn find_start(&self, app: &str, mark: Mark) -> Option<String> {
+        let starts = self.starts_of(app);
+        let received = starts
+            .first()
+            .map(|(entry, start)| format!("a start of {} on {}", start.id, entry.host));
+        received.or_else(|| {
+            let image = self.image_prefix(app);
+            let frames = self.scheduler().bus.tap().frames_since(mark);
+            let mut sent = frames.iter().filter(|frame| {
+                frame.kind == FrameKind::Publish && contains(&frame.payload, &image)
+            });
+            let subject = sent.next()?.subject.as_ref()?.to_string();
+            Some(format!("a start on {subject}"))
+        })
     }
 
     /// Claims that nothing has been started or stopped since `from`, and that this remains so for

@@ -31,7 +31,16 @@ impl DirIntake {
     }
 
     pub(super) fn apply(&self, manifest: &Manifest) -> Result<(), IntakeError> {
-        let path = self.path(&manifest.key());
+        // JSON is YAML.
+        self.write(&manifest.key(), &format!("{:#}\n", manifest.json()))
+    }
+
+    /// Replaces the text of the file of an object.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, key: &Key, text: &str) -> Result<(), IntakeError> {
+        let path = self.path(key);
         let partial = path.with_extension("json.part");
         let failed = |path: &Path| {
             let path = path.display().to_string();
@@ -41,8 +50,8 @@ impl DirIntake {
                 source,
             }
         };
-        // JSON is YAML. The rename is atomic, so a reader finds the old file or the new one.
-        std::fs::write(&partial, format!("{:#}\n", manifest.json())).map_err(failed(&partial))?;
+        // The rename is atomic, so a reader finds the old file or the new one.
+        std::fs::write(&partial, text).map_err(failed(&partial))?;
         std::fs::rename(&partial, &path).map_err(failed(&path))
     }
 

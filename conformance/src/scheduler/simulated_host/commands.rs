@@ -319,10 +319,12 @@ impl Execution {
         }
     }
 
-    async fn send(&self, payload: Bytes, headers: Headers) {
+    async fn send(&self, payload: Bytes, mut headers: Headers) {
         let Some(inbox) = &self.received.reply else {
             return;
         };
+        let of_host = self.inner.state().config.reply_headers.clone();
+        headers.0.extend(of_host.0);
         self.inner
             .record(EventKind::Replied(inbox.clone(), payload.clone()));
         // If the connection is gone, the broker reports no responders to the requester.

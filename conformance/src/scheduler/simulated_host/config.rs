@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::wire::response::Headers;
+
 /// Host program that a simulated host imitates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostFlavor {
@@ -40,6 +42,11 @@ pub struct HostConfig {
     pub heartbeat_fields: Map<String, Value>,
     /// Payload of every heartbeat, which replaces all other fields.
     pub fixed_heartbeat: Option<Value>,
+    /// Additional headers of all replies.
+    pub reply_headers: Headers,
+    /// Whether the host sends heartbeats without a subscription, so that all commands have no
+    /// responders.
+    pub is_deaf: bool,
 }
 
 impl HostConfig {
@@ -55,6 +62,8 @@ impl HostConfig {
             reconnect_delay: Duration::from_millis(50),
             heartbeat_fields: Map::new(),
             fixed_heartbeat: None,
+            reply_headers: Headers::none(),
+            is_deaf: false,
         }
     }
 
@@ -73,6 +82,14 @@ impl HostConfig {
     pub fn heartbeat_field(mut self, name: &str, value: Value) -> HostConfig {
         self.heartbeat_fields.insert(name.to_owned(), value);
         self
+    }
+
+    /// Adds a header to all replies.
+    pub fn reply_header(self, name: &str, value: &str) -> HostConfig {
+        HostConfig {
+            reply_headers: self.reply_headers.with(name, value),
+            ..self
+        }
     }
 
     /// Sets the duration of a start.
