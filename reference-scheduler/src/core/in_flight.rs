@@ -82,6 +82,7 @@ impl Scheduler {
         self.report_to_liveness(&call, &outcome);
         if matches!(call.purpose, Purpose::Start(_)) {
             self.decrement_starts_in_flight(call.host);
+            self.on_start_ended(call.host, &call.id);
         }
         match call.purpose {
             Purpose::Start(workload) => self.on_start_finished(workload, &call, call_id, outcome),
@@ -90,6 +91,15 @@ impl Scheduler {
             Purpose::Probe => {}
             Purpose::Heartbeat => self.on_heartbeat_call_finished(call.host, outcome),
         }
+    }
+
+    /// Returns whether a start of this id on this host is in flight.
+    pub(super) fn has_start_in_flight(&self, host: u32, id: &str) -> bool {
+        let has_any = self.fleet.get(host).map(|host| host.starts_in_flight > 0);
+        let is_start = |call: &InFlightCall| {
+            matches!(call.purpose, Purpose::Start(_)) && call.host == host && *call.id == *id
+        };
+        has_any == Some(true) && self.calls_in_flight.values().any(is_start)
     }
 
     /// Counts a start as finished. When no start is left in flight, the host is idle, and from then

@@ -116,6 +116,7 @@ impl Scheduler {
         outcome: Outcome,
     ) {
         let (now, timings) = (self.now, self.options.timings);
+        let is_starting = self.has_start_in_flight(call.host, &call.id);
         let Some(stop) = self.stop_mut(call.host, &call.id) else {
             return;
         };
@@ -129,6 +130,12 @@ impl Scheduler {
         stop.next_at = now + delay.min(timings.stop_retry_max);
         stop.attempts += 1;
         match outcome {
+            // A start that reads ConfigMaps before it is sent can reach the host after the stop. If
+            // the host has not replied to either, the stop is repeated.
+            Outcome::Status {
+                state: WorkloadState::NotFound,
+                ..
+            } if is_starting && !stop.acknowledged => {}
             Outcome::Status {
                 state: WorkloadState::NotFound,
                 ..
@@ -143,6 +150,15 @@ impl Scheduler {
             _ => {}
         }
         self.queue.enqueue(WorkItem::Stops(call.host));
+    }
+
+    /// Repeats the stop of an id whose start has ended, without further delay.
+    pub(super) fn on_start_ended(&mut self, host: u32, id: &str) {
+        let now = self.now;
+        if let Some(stop) = self.stop_mut(host, id) {
+            stop.next_at = now;
+            self.queue.enqueue(WorkItem::Stops(host));
+        }
     }
 
     fn finish_stop(&mut self, host: u32, id: &str) {

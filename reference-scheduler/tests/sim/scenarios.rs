@@ -474,3 +474,22 @@ fn host_object_does_not_flap_between_hosts_with_same_name() {
     };
     assert_eq!(host.host_id, "other");
 }
+
+/// The start reads its references while the workload is deleted, and reaches the host after the
+/// stop.
+#[test]
+fn start_that_a_stop_overtakes_leaves_no_guest() {
+    let mut world = World::new(3, Options::default());
+    world.add_hosts(1);
+    world.run(s(3));
+    world.time_to_read_references = Duration::from_millis(400);
+    world.apply(workload("a", spec("image:1")));
+    world
+        .run_until(s(10), |world| world.invariants.starts == 1)
+        .expect("a start");
+    world.delete(&Key::new(Kind::Workload, "demo", "a"));
+    world.run(s(30));
+    assert_eq!(world.running_ids().len(), 0);
+    assert_eq!(world.store.of_kind(Kind::Workload).count(), 0);
+    world.assert_invariants();
+}

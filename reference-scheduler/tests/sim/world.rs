@@ -102,6 +102,8 @@ pub struct World {
     /// Next scheduled work of each host.
     work_at: BTreeMap<usize, Duration>,
     heartbeat_interval: Duration,
+    /// Time for which a start reads ConfigMaps and Secrets before it is sent.
+    pub time_to_read_references: Duration,
     pub steps: u64,
     pub log: Option<Vec<String>>,
 }
@@ -127,6 +129,7 @@ impl World {
             last_watch_at: BTreeMap::new(),
             work_at: BTreeMap::new(),
             heartbeat_interval: Duration::from_secs(15),
+            time_to_read_references: Duration::ZERO,
             steps: 0,
             log: None,
         };
@@ -452,6 +455,11 @@ impl World {
         let before = self.last_arrival_at.get(&host).copied().unwrap_or_default();
         let at = before.max(self.now + delay);
         self.last_arrival_at.insert(host, at);
+        // A start is sent once its references are read, after commands of later calls.
+        let at = match command {
+            Command::Start { .. } => at + self.time_to_read_references,
+            _ => at,
+        };
         self.schedule(
             at - self.now,
             SimEvent::CommandArrival {
