@@ -292,9 +292,9 @@ impl SimulatedHost {
     ///
     /// # Errors
     /// The broker does not respond.
-    pub async fn reconnect_deaf(&self) -> Result<(), BusError> {
+    pub async fn reconnect_without_responders(&self) -> Result<(), BusError> {
         self.disconnect();
-        self.0.state().config.is_deaf = true;
+        self.0.state().config.has_no_responders = true;
         self.connect().await
     }
 
@@ -330,13 +330,13 @@ impl SimulatedHost {
     }
 
     async fn connect(&self) -> Result<(), BusError> {
-        let (id, name, reconnect_delay, is_deaf) = {
+        let (id, name, reconnect_delay, has_no_responders) = {
             let host = self.0.state();
             (
                 host.id.clone(),
                 host.config.name.clone(),
                 host.config.reconnect_delay,
-                host.config.is_deaf,
+                host.config.has_no_responders,
             )
         };
         let connection = PeerConnection::connect(&self.0.url, &name, reconnect_delay);
@@ -344,8 +344,8 @@ impl SimulatedHost {
             .await
             .map_err(|_| BusError::Lost)??;
         let subject = nats::commands_subject(&id);
-        let subject = if is_deaf {
-            format!("deaf.{subject}")
+        let subject = if has_no_responders {
+            format!("unused.{subject}")
         } else {
             subject
         };

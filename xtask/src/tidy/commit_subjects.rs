@@ -106,6 +106,7 @@ const VERBS: [&str; 133] = [
     "revert",
     "rewrite",
     "run",
+    "scale",
     "schedule",
     "see",
     "select",

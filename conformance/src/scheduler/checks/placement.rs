@@ -10,6 +10,7 @@ use crate::scheduler::journal::contains;
 use crate::scheduler::scenario::{Scenario, scenario};
 use crate::spec::requirements::*;
 use crate::testbed::tap::FrameKind;
+use crate::wire::nats;
 
 /// Scenarios of the section `placement`.
 pub const SCENARIOS: &[Scenario] = &[
@@ -91,7 +92,7 @@ async fn invalid_host_id(cx: &ScenarioContext) -> Flow {
             .await;
     }
     let group = format!("/{}/", cx.group());
-    let subjects = host_ids.map(|host_id| format!("runtime.host.{host_id}."));
+    let subjects = host_ids.map(|host_id| nats::command_subject(&host_id, ""));
     let published = || {
         let frames = cx.scheduler().bus.tap().frames_since(mark);
         let mut published = frames

@@ -144,22 +144,7 @@ async fn precedence(cx: &ScenarioContext) -> Flow {
         json!([{ "namespace": "acme", "package": "queue", "interfaces": ["push"] }]),
     ))
     .await?;
-    // The order of the lists is not that of the names.
-    let [first, second] = ["z-first", "a-second"].map(|name| cx.name(name));
-    let [secret, encoded] = ["z-secret", "a-encoded"].map(|name| cx.name(name));
-    let config = |name: &str, values: &[(&str, &str)]| Manifest::data("ConfigMap", name, values);
-    for object in [
-        config(&first, &[("B", "2"), ("C", "2"), ("E", "2"), ("F", "2")]),
-        config(&second, &[("C", "3"), ("E", "3"), ("G", "")]),
-        Manifest::data(
-            "Secret",
-            &secret,
-            &[("D", "4"), ("A", "4"), ("E", "4"), ("H", "4")],
-        ),
-        Manifest::encoded_secret(&encoded, &[("H", "5 \u{e9}"), ("F", "")]),
-    ] {
-        cx.submit(&object).await?;
-    }
+    let [first, second, secret, encoded] = submit_competing_values(cx).await?;
     let with_references = |mut base: Value| {
         let references = references(&[&first, &second], &[&secret, &encoded]);
         if let (Some(base), Value::Object(references)) = (base.as_object_mut(), references) {
@@ -213,6 +198,28 @@ async fn precedence(cx: &ScenarioContext) -> Flow {
         );
     }
     Ok(())
+}
+
+/// Submits two ConfigMaps and two Secrets with values for the same keys. Returns their names, in the
+/// order of the references.
+async fn submit_competing_values(cx: &ScenarioContext) -> Result<[String; 4], Blocked> {
+    // The order of the lists is not that of the names.
+    let [first, second] = ["z-first", "a-second"].map(|name| cx.name(name));
+    let [secret, encoded] = ["z-secret", "a-encoded"].map(|name| cx.name(name));
+    let config = |name: &str, values: &[(&str, &str)]| Manifest::data("ConfigMap", name, values);
+    for object in [
+        config(&first, &[("B", "2"), ("C", "2"), ("E", "2"), ("F", "2")]),
+        config(&second, &[("C", "3"), ("E", "3"), ("G", "")]),
+        Manifest::data(
+            "Secret",
+            &secret,
+            &[("D", "4"), ("A", "4"), ("E", "4"), ("H", "4")],
+        ),
+        Manifest::encoded_secret(&encoded, &[("H", "5 \u{e9}"), ("F", "")]),
+    ] {
+        cx.submit(&object).await?;
+    }
+    Ok([first, second, secret, encoded])
 }
 
 /// Creates the referenced objects in another namespace, but not in the namespace of the apps, and

@@ -28,7 +28,7 @@ pub const SCENARIOS: &[Scenario] = &[
         covers: [SCHED_START_002], isolation: Shared, waits: |timings| timings.poll, budget_s: 120,
     },
     scenario! {
-        id: "start/deaf-host", run: deaf_host, covers: [SCHED_START_003, SCHED_START_012],
+        id: "start/no-responders", run: no_responders, covers: [SCHED_START_003, SCHED_START_012],
         isolation: Shared, needs: [Tap], budget_s: 60,
     },
     scenario! {
@@ -170,7 +170,7 @@ async fn changed_after_completion(cx: &ScenarioContext) -> Flow {
 
 /// Host `a` is the preferred host. It loses its subscription and still sends heartbeats, so that
 /// its starts have no responders.
-async fn deaf_host(cx: &ScenarioContext) -> Flow {
+async fn no_responders(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     // The load on `b` makes `a` the preferred host.
     let ballast = cx.deployment("ballast", 3).spec("/hostId", json!(b.id()));
@@ -178,7 +178,7 @@ async fn deaf_host(cx: &ScenarioContext) -> Flow {
     cx.require_running("ballast", 3, SCHED_PLACE_007).await?;
     cx.wait_until_registered().await?;
     let mark = cx.scheduler().bus.tap().mark();
-    a.reconnect_deaf()
+    a.reconnect_without_responders()
         .await
         .map_err(|error| Blocked::harness_error("cannot connect a simulated host", &error))?;
     cx.submit(&cx.deployment("app", 2)).await?;

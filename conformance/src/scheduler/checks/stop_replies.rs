@@ -1,4 +1,4 @@
-//! What ends a stop: only the host's NOT_FOUND, or its loss.
+//! The end of a stop: only the host's NOT_FOUND, or its loss.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What a deletion, a change or a broken file stops: nothing but the workloads that it is about.
+//! Workloads that a deletion, a change or a broken file stops: no others than it concerns.
 
 use std::time::{Duration, Instant};
 

@@ -46,7 +46,7 @@ pub struct HostConfig {
     pub reply_headers: Headers,
     /// Whether the host sends heartbeats without a subscription, so that all commands have no
     /// responders.
-    pub is_deaf: bool,
+    pub has_no_responders: bool,
 }
 
 impl HostConfig {
@@ -63,7 +63,7 @@ impl HostConfig {
             heartbeat_fields: Map::new(),
             fixed_heartbeat: None,
             reply_headers: Headers::none(),
-            is_deaf: false,
+            has_no_responders: false,
         }
     }
 
