@@ -88,7 +88,8 @@ async fn reply_subjects(cx: &CheckContext) -> Flow {
     for subject in [
         unique.clone(),
         format!("replies.{unique}"),
-        format!("_R_.{unique}.1.2.3.4.5.6.7.8"),
+        // `_R_.` and `$SYS.` are reserved by the NATS server.
+        format!("_r_.{unique}.1.2.3.4.5.6.7.8"),
         format!("$other.{unique}"),
         format!("_inbox.{unique}"),
     ] {

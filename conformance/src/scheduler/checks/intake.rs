@@ -38,7 +38,7 @@ async fn refused(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let workload = invalid(cx.workload("app"));
     if cx.try_submit(&workload).await.is_err() {
-        // The intake has reported the refusal immediately.
+        claim_immediate_refusal(cx);
         return Ok(());
     }
     let description = "the workload is reported as not ready, with a message";
@@ -53,6 +53,11 @@ async fn refused(cx: &ScenarioContext) -> Flow {
     });
     cx.claim(SCHED_INTAKE_001).met(shown.await);
     Ok(())
+}
+
+fn claim_immediate_refusal(cx: &ScenarioContext) {
+    cx.claim(SCHED_INTAKE_001)
+        .holds("the intake refuses the object", true, String::new);
 }
 
 /// Submits invalid changes of running deployments, and checks that each refusal is reported, and
@@ -89,6 +94,8 @@ async fn refuse_change(cx: &ScenarioContext, app: &str) -> Flow {
             }
         });
         cx.claim(SCHED_INTAKE_001).met(shown.await);
+    } else {
+        claim_immediate_refusal(cx);
     }
     let window = Duration::from_secs(3);
     cx.assert_no_commands(SCHED_INTAKE_002, from, window).await;

@@ -395,12 +395,25 @@ impl ScenarioContext {
     /// The order is that of sending, because two hosts may receive their commands in another order.
     /// Without a tap between scheduler and broker, the order is that of arrival.
     pub fn max_wanted_ids(&self, app: &str) -> usize {
+        let [max, _] = wanted_ids(self.commands_of(app));
+        max
+    }
+
+    /// Returns the number of ids of an app that are wanted now.
+    pub fn wanted_ids(&self, app: &str) -> usize {
+        let [_, now] = wanted_ids(self.commands_of(app));
+        now
+    }
+
+    /// Returns the starts and stops of all ids of an app, in the order of sending.
+    fn commands_of(&self, app: &str) -> impl Iterator<Item = (StartOrStop, String)> {
         let ids = self.started_ids(app);
         let commands = match self.sent_commands() {
             Some(sent) => sent,
             None => self.received_commands(),
         };
-        max_wanted_ids(commands.into_iter().filter(|(_, id)| ids.contains(id)))
+        let of_app = move |(_, id): &(StartOrStop, String)| ids.contains(id);
+        commands.into_iter().filter(of_app)
     }
 
     /// Returns the commands in the order of sending, or `None` if the tap has not recorded all
@@ -454,9 +467,9 @@ impl ScenarioContext {
     }
 }
 
-/// Returns the largest number of wanted ids after any of `commands`, which are ordered by time.
-/// Pure.
-fn max_wanted_ids(commands: impl Iterator<Item = (StartOrStop, String)>) -> usize {
+/// Returns the largest number of wanted ids after any of `commands`, which are ordered by time, and
+/// the number after the last one. Pure.
+fn wanted_ids(commands: impl Iterator<Item = (StartOrStop, String)>) -> [usize; 2] {
     let (mut wanted, mut max) = (BTreeSet::new(), 0);
     for (command, id) in commands {
         match command {
@@ -465,7 +478,7 @@ fn max_wanted_ids(commands: impl Iterator<Item = (StartOrStop, String)>) -> usiz
         };
         max = max.max(wanted.len());
     }
-    max
+    [max, wanted.len()]
 }
 
 #[cfg(test)]
@@ -474,16 +487,20 @@ mod tests {
 
     #[test]
     fn counts_id_as_wanted_from_first_start_to_first_stop() {
-        let max_of = |commands: &[(StartOrStop, &str)]| {
+        let wanted_of = |commands: &[(StartOrStop, &str)]| {
             let commands = commands.iter();
-            max_wanted_ids(commands.map(|(command, id)| (*command, (*id).to_owned())))
+            wanted_ids(commands.map(|(command, id)| (*command, (*id).to_owned())))
         };
         let (start, stop) = (StartOrStop::Start, StartOrStop::Stop);
-        assert_eq!(max_of(&[(start, "a"), (start, "a"), (start, "b")]), 2);
         assert_eq!(
-            max_of(&[(start, "a"), (stop, "a"), (stop, "a"), (start, "b")]),
-            1
+            wanted_of(&[(start, "a"), (start, "a"), (start, "b")]),
+            [2, 2]
         );
-        assert_eq!(max_of(&[(stop, "a")]), 0);
+        assert_eq!(
+            wanted_of(&[(start, "a"), (stop, "a"), (stop, "a"), (start, "b")]),
+            [1, 1]
+        );
+        assert_eq!(wanted_of(&[(start, "a"), (stop, "a")]), [1, 0]);
+        assert_eq!(wanted_of(&[(stop, "a")]), [0, 0]);
     }
 }

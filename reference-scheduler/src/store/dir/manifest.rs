@@ -43,6 +43,9 @@ pub(super) struct Manifest {
     /// The file and the position in it.
     pub origin: String,
     pub notice: Option<Notice>,
+    /// Whether no change of an existing object takes effect. A new object is created, so that its
+    /// status tells the reason.
+    pub is_refused: bool,
 }
 
 /// Returns the objects whose manifests are gone.
@@ -77,6 +80,7 @@ pub(super) fn apply(
 ) -> Result<Change, StoreError> {
     let file = manifest.file.as_str();
     let (notice, now) = (manifest.notice.as_ref(), context.now);
+    let is_refused = manifest.is_refused;
     let manifest = &manifest.object;
     let Some(current) = objects.get(&manifest.key()) else {
         let mut object = manifest.clone();
@@ -104,6 +108,11 @@ pub(super) fn apply(
             "an object of this name exists and is owned by {} {}",
             owner.kind, owner.name
         )));
+    }
+    if is_refused {
+        let mut object = current.clone();
+        set_notice(&mut object, notice, now);
+        return Ok(objects.put_if_changed(current, object));
     }
     let mut object = manifest.clone();
     let from_manifest = &manifest.metadata().annotations;

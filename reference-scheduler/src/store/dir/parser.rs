@@ -28,6 +28,8 @@ pub(super) struct Document {
     pub content: Content,
     /// Fields that are ignored because its kind does not have them.
     pub unknown_fields: Option<String>,
+    /// Numbers that must not be negative: no change of an existing object takes effect.
+    pub negative_numbers: Option<String>,
 }
 
 /// The content of a document.
@@ -102,6 +104,7 @@ fn parse_document(
         at,
         content,
         unknown_fields: message(&findings, is_unknown),
+        negative_numbers: message(&findings, |finding| finding.problem == Problem::Negative),
     });
     Ok(())
 }

@@ -166,6 +166,7 @@ fn add<'a>(
                     file: name.to_owned(),
                     origin: origin.clone(),
                     notice,
+                    is_refused: document.negative_numbers.is_some(),
                 };
                 manifests.objects.insert(key.clone(), manifest);
             }
@@ -190,17 +191,20 @@ fn add<'a>(
             return;
         }
     };
+    let negative = document.negative_numbers.as_ref();
+    let finding = negative.or(document.unknown_fields.as_ref());
     if let Some(first) = first {
         let reason = format!("{subject} is passed over: {first} defines it already");
         manifests.problems.insert(origin, reason);
-    } else if let Some(unknown) = &document.unknown_fields {
-        let reason = format!("{subject}: {unknown}");
+    } else if let Some(finding) = finding {
+        let reason = format!("{subject}: {finding}");
         manifests.problems.insert(origin, reason);
     }
 }
 
 /// Returns what the status of the object tells about its manifest.
 fn notice(file: &str, document: &Document, problem: Option<&String>) -> Option<Notice> {
+    let problem = problem.or(document.negative_numbers.as_ref());
     match (problem, &document.unknown_fields) {
         (Some(problem), _) => Some(Notice::invalid(file, problem)),
         (None, Some(unknown)) => Some(Notice {

@@ -57,6 +57,9 @@ pub(super) enum Problem {
         found: &'static str,
         expected: &'static str,
     },
+    /// The number is negative. A new object is reported as invalid, and an existing one stays as it
+    /// was.
+    Negative,
 }
 
 impl std::fmt::Display for Finding {
@@ -68,6 +71,7 @@ impl std::fmt::Display for Finding {
                 suggestion: Some(name),
             } => write!(f, "unknown field, ignored; did you mean {name}?"),
             Problem::Missing => f.write_str("required, but not set"),
+            Problem::Negative => f.write_str("a negative number"),
             Problem::WrongType { found, expected } => {
                 write!(f, "{found}, expected {expected}")?;
                 let is_scalar = !matches!(*found, "a list" | "a mapping");
@@ -164,7 +168,16 @@ fn compare(found: &Located, schema: &Value, path: &str, findings: &mut Vec<Findi
         return;
     }
     match &found.value {
-        Node::Scalar(_) => {}
+        Node::Scalar(number) => {
+            let is_unsigned = schema.get("minimum").and_then(Value::as_i64) == Some(0);
+            if is_unsigned && number.as_i64().is_some_and(i64::is_negative) {
+                findings.push(Finding {
+                    at: found.at,
+                    path: path.to_owned(),
+                    problem: Problem::Negative,
+                });
+            }
+        }
         Node::List(items) => {
             if let Some(schema) = schema.get("items") {
                 for (index, item) in items.iter().enumerate() {
@@ -231,10 +244,6 @@ fn mismatch(found: &Located, schema: &Value) -> Option<&'static str> {
             let fits = number
                 .as_i64()
                 .is_some_and(|number| !is_32_bit || i32::try_from(number).is_ok());
-            let is_unsigned = schema.get("minimum").and_then(Value::as_i64) == Some(0);
-            if is_unsigned && number.as_i64().is_some_and(i64::is_negative) {
-                return Some("a number that is not negative");
-            }
             (
                 fits,
                 if is_32_bit {
@@ -329,7 +338,7 @@ mod tests {
             ),
             (
                 "spec:\n  replicas: -1\n",
-                "line 2, column 13: spec.replicas: a number, expected a number that is not negative",
+                "line 2, column 13: spec.replicas: a negative number",
             ),
             (
                 "spec:\n  replicas: 3000000000\n",

@@ -29,6 +29,7 @@ fn manifest_in(file: &str, object: &Object) -> Manifest {
         file: file.to_owned(),
         origin: format!("{file}, line 1, column 1"),
         notice: None,
+        is_refused: false,
     }
 }
 
@@ -49,6 +50,28 @@ fn conditions_of(object: &Object) -> Vec<(String, String)> {
         .flat_map(|status| &status.conditions);
     let pairs = conditions.map(|condition| (condition.name.clone(), condition.reason.clone()));
     pairs.collect()
+}
+
+#[test]
+fn refused_manifest_creates_an_object_and_changes_none() {
+    let mut objects = Objects::default();
+    let mut refused = manifest_in("a.yaml", &deployment(-1, json!({})));
+    refused.is_refused = true;
+    refused.notice = Some(Notice::invalid(
+        "a.yaml",
+        "spec.replicas: a negative number",
+    ));
+    let notice = ("Manifest".to_owned(), "InvalidManifest".to_owned());
+    let created = apply(&objects, &refused, &BTreeMap::new(), context()).unwrap();
+    assert_eq!(
+        conditions_of(created.object()),
+        std::slice::from_ref(&notice)
+    );
+
+    let accepted = applied(&mut objects, &deployment(2, json!({})));
+    let change = apply(&objects, &refused, &BTreeMap::new(), context()).unwrap();
+    assert_eq!(spec(change.object()), spec(accepted.object()));
+    assert_eq!(conditions_of(change.object()), [notice]);
 }
 
 #[test]
