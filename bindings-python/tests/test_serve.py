@@ -325,6 +325,8 @@ def test_signals_need_the_main_thread() -> None:
 
 PROGRAM = """
     import asyncio, os, signal, sys
+    # A parent that ignores SIGINT passes that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[:0] = {paths!r}
     import berth
     from support import FakeHost

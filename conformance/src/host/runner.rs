@@ -99,6 +99,7 @@ impl Runner<'_> {
     async fn once(&self, check: &'static Check) -> Outcome {
         let outcome = match check_eligibility(check, self.facts) {
             Eligibility::NotTestable(reason) => {
+                self.observer.check_started(&check.meta);
                 Outcome::new(check.id, check.covers, Status::NotTestable).with_reason(reason)
             }
             Eligibility::Run => self.run_on_host(check, check.run).await,

@@ -124,7 +124,7 @@ fn starts_a_workload_from_a_file_or_stdin() {
     let wrong = fixture
         .berthctl_with_stdin(&["start", "-f", "-"], r#"{"kind":"Pod"}"#)
         .exits_with(2);
-    assert!(wrong.stderr.contains("contains no field"), "{wrong:?}");
+    assert!(wrong.stderr.contains("unknown field `kind`"), "{wrong:?}");
     let wrong = r#"{"workloadId":"a","workload":{"service":{"maxRestarts":"x"}}}"#;
     let wrong = fixture
         .berthctl_with_stdin(&["start", "-f", "-"], wrong)

@@ -53,6 +53,9 @@ impl Directory {
         for path in &files {
             if let Err(reason) = self.read_if_changed(path) {
                 eprintln!("invalid manifest {}: {reason}", path.display());
+                if let Some(manifest) = self.manifests.get_mut(path) {
+                    manifest.refusal = Some(format!("invalid manifest: {reason}"));
+                }
             }
         }
         self.write_deployments();
@@ -92,6 +95,7 @@ impl Directory {
             for replica in &mut manifest.replicas {
                 replica.refusal = Some(refusal.clone());
             }
+            manifest.refusal = Some(refusal);
         }
         self.manifests.insert(path.to_path_buf(), manifest);
         Ok(())
@@ -157,6 +161,10 @@ impl Directory {
             Some(condition) => manifest::text_at(condition, "/message"),
             None if ready == expected => "all replicas are ready".to_owned(),
             None => "not all replicas have started".to_owned(),
+        };
+        let message = match &deployment.refusal {
+            Some(refusal) => format!("{message}; {refusal}"),
+            None => message,
         };
         json!({
             "replicas": {

@@ -34,6 +34,8 @@ impl DesiredWorkload {
 pub struct Manifest {
     pub object: Value,
     pub replicas: Vec<DesiredWorkload>,
+    /// Reason why the latest version of the file is invalid and has no effect.
+    pub refusal: Option<String>,
 }
 
 pub fn parse(text: &[u8]) -> Result<Manifest, String> {
@@ -55,7 +57,11 @@ pub fn parse(text: &[u8]) -> Result<Manifest, String> {
         }
         kind => return Err(format!("unknown kind {kind:?}")),
     };
-    Ok(Manifest { object, replicas })
+    Ok(Manifest {
+        object,
+        replicas,
+        refusal: None,
+    })
 }
 
 fn desired_workload(object: &Value, name: &str, spec: &Value) -> DesiredWorkload {
