@@ -200,8 +200,8 @@ async fn precedence(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Submits two ConfigMaps and two Secrets with values for the same keys. Returns their names, in the
-/// order of the references.
+/// Submits two ConfigMaps and two Secrets with values for the same keys. Returns their names, in
+/// the order of the references.
 async fn submit_competing_values(cx: &ScenarioContext) -> Result<[String; 4], Blocked> {
     // The order of the lists is not that of the names.
     let [first, second] = ["z-first", "a-second"].map(|name| cx.name(name));
