@@ -71,6 +71,8 @@ class SubmittedObject:
 
     json: Json
     replicas: tuple[Manifest, ...]
+    error: str = ""
+    """Error of a later version of the file, which has no effect."""
 
 
 class Directory:
@@ -118,6 +120,8 @@ class Directory:
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 missing = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
                 self._report(path, f"invalid manifest {path.name}: {missing}")
+                if (previous := self._objects.get(path)) is not None:
+                    self._objects[path] = replace(previous, error=f"invalid manifest: {missing}")
         self._write_deployment_statuses()
         wanted: dict[str, Manifest] = {}
         for path, submitted in sorted(self._objects.items()):
@@ -154,7 +158,7 @@ class Directory:
         if error and previous is not None:
             # An invalid version does not replace the previous one; it only adds an error to its status.
             replicas = tuple(replace(replica, error=error) for replica in previous.replicas)
-            submitted = replace(previous, replicas=replicas)
+            submitted = replace(previous, replicas=replicas, error=error)
         self._objects[path] = submitted
 
     def write_status(self, manifest: Manifest, status: Json) -> None:
@@ -201,6 +205,8 @@ class Directory:
         expected = len(deployment.replicas)
         not_ready = (condition["message"] for condition in conditions if condition["status"] != "True")
         message = "all replicas are ready" if ready == expected else next(not_ready, "waiting for replicas")
+        if deployment.error:
+            message = f"{message}; {deployment.error}"
         counts = {
             "expected": expected,
             "current": len(conditions),

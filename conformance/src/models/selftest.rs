@@ -282,6 +282,8 @@ impl Finding {
                     Status::Fail | Status::Error | Status::Inconclusive => true,
                     // The model scheduler also meets every SHOULD, in every variant.
                     Status::Warn => side == Side::Scheduler,
+                    // Blocked by a violation of another requirement.
+                    Status::NotTestable => !check.violations.is_empty(),
                     _ => false,
                 }
             })
