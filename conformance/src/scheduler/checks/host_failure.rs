@@ -63,7 +63,9 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     scenario! {
         id: "host-failure/fails-again", run: returning::fails_again, covers: [SCHED_FAIL_001],
-        isolation: Shared, budget_s: 90,
+        // Slow, because other scenarios lose hosts as well: a guard against mass loss may then
+        // delay this one.
+        isolation: Shared, slow: true, budget_s: 90,
     },
     scenario! {
         id: "host-failure/objects-kept", run: objects_kept, covers: [SCHED_FAIL_010],
