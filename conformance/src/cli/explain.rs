@@ -113,15 +113,7 @@ fn host_check_page(check: &Check) -> String {
 fn check_page(check: &CheckMeta, side: Side, details: &str) -> String {
     let mut page = String::new();
     let _ = writeln!(page, "{}  {} s\n", check.id, check.budget_s);
-    for covered in check.covers {
-        let _ = writeln!(
-            page,
-            "  {} {}\n    {}",
-            covered.id,
-            covered.level.name(),
-            covered.sentence
-        );
-    }
+    write_covered(&mut page, check.covers);
     if !details.is_empty() {
         let _ = writeln!(page, "\n  {}", details.trim_end());
     }
@@ -135,6 +127,19 @@ fn check_page(check: &CheckMeta, side: Side, details: &str) -> String {
     page
 }
 
+/// Writes id, level and sentence of each requirement that a check or a monitor covers.
+fn write_covered(page: &mut String, covered: &[&Requirement]) {
+    for item in covered {
+        let _ = writeln!(
+            page,
+            "  {} {}\n    {}",
+            item.id,
+            item.level.name(),
+            item.sentence
+        );
+    }
+}
+
 /// Returns the page of a monitor, or `None` if there is no monitor with this id.
 fn monitor_page(id: &str) -> Option<String> {
     let covered: Vec<&Requirement> = all_requirements()
@@ -145,15 +150,7 @@ fn monitor_page(id: &str) -> Option<String> {
     }
     let mut page = String::new();
     let _ = writeln!(page, "{id}  judges every frame of each run\n");
-    for item in &covered {
-        let _ = writeln!(
-            page,
-            "  {} {}\n    {}",
-            item.id,
-            item.level.name(),
-            item.sentence
-        );
-    }
+    write_covered(&mut page, &covered);
     Some(page)
 }
 

@@ -265,8 +265,8 @@ fn recreate_stops_old_replicas_before_it_starts_new_ones() {
     assert_eq!(images(&world), vec!["image:2"; 3]);
 }
 
-#[test]
-fn recreate_waits_for_fence_of_lost_host() {
+/// Returns a world in which a `Recreate` deployment of two replicas has just lost a host.
+fn recreate_with_dead_host() -> World {
     let mut world = world(2);
     world.apply(deployment_with("a", 2, "Recreate", spec("image:1")));
     world
@@ -274,6 +274,12 @@ fn recreate_waits_for_fence_of_lost_host() {
         .expect("ready");
     world.run(s(30));
     world.set_fault(0, super::host::HostFault::Dead);
+    world
+}
+
+#[test]
+fn recreate_waits_for_fence_of_lost_host() {
+    let mut world = recreate_with_dead_host();
     let took = world
         .run_until(s(120), |world| world.running_ids().len() == 2)
         .expect("replaced");
@@ -283,13 +289,7 @@ fn recreate_waits_for_fence_of_lost_host() {
 
 #[test]
 fn fence_of_lost_host_survives_restart() {
-    let mut world = world(2);
-    world.apply(deployment_with("a", 2, "Recreate", spec("image:1")));
-    world
-        .run_until(s(10), |world| world.is_ready("a"))
-        .expect("ready");
-    world.run(s(30));
-    world.set_fault(0, super::host::HostFault::Dead);
+    let mut world = recreate_with_dead_host();
     let shown = world
         .run_until(s(20), |world| !world.is_ready("a"))
         .expect("shown");

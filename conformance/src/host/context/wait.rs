@@ -11,23 +11,9 @@ use crate::wire::response::{Response, State};
 impl CheckContext {
     /// Waits until the id is RUNNING; fails at once in a state from which it cannot become RUNNING.
     pub async fn wait_running(&self, id: &str, within: impl Into<Duration>) -> Waited<Response> {
-        let description = format!("{id} is RUNNING");
-        let probe = || async {
-            let response = self
-                .status(id)
-                .await
-                .map_err(|blocked| ProbeError::Pending(blocked.to_string()))?;
-            match response.state {
-                State::Running => Ok(response),
-                // With NOT_FOUND, the start may still be in flight.
-                State::Starting | State::Stopping | State::NotFound => {
-                    Err(ProbeError::Pending(response.to_string()))
-                }
-                _ => Err(ProbeError::Unreachable(response.to_string())),
-            }
-        };
-        self.check_run
-            .poll(within.into(), &description, probe)
+        // With NOT_FOUND, the start may still be in flight.
+        let before = [State::Starting, State::Stopping, State::NotFound];
+        self.wait_after(&before, id, State::Running, within.into())
             .await
     }
 
@@ -54,22 +40,36 @@ impl CheckContext {
 
     /// Waits until the id is in ERROR; fails at once in a state that a start which fails never has.
     pub async fn wait_failed(&self, id: &str, within: impl Into<Duration>) -> Waited<Response> {
-        let description = format!("{id} is ERROR");
-        let probe = || async {
+        // With NOT_FOUND, the start may still be in flight.
+        let before = [State::Starting, State::NotFound];
+        self.wait_after(&before, id, State::Error, within.into())
+            .await
+    }
+
+    /// Waits until the id is in the state; fails at once in a state that is not in `before`.
+    async fn wait_after(
+        &self,
+        before: &[State],
+        id: &str,
+        state: State,
+        within: Duration,
+    ) -> Waited<Response> {
+        let description = format!("{id} is {state}");
+        let state = &state;
+        let probe = || async move {
             let response = self
                 .status(id)
                 .await
                 .map_err(|blocked| ProbeError::Pending(blocked.to_string()))?;
-            match response.state {
-                State::Error => Ok(response),
-                // With NOT_FOUND, the start may still be in flight.
-                State::Starting | State::NotFound => Err(ProbeError::Pending(response.to_string())),
-                _ => Err(ProbeError::Unreachable(response.to_string())),
+            if response.state == *state {
+                Ok(response)
+            } else if before.contains(&response.state) {
+                Err(ProbeError::Pending(response.to_string()))
+            } else {
+                Err(ProbeError::Unreachable(response.to_string()))
             }
         };
-        self.check_run
-            .poll(within.into(), &description, probe)
-            .await
+        self.check_run.poll(within, &description, probe).await
     }
 
     /// Calls [`CheckRun::eventually`].
